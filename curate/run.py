@@ -1,0 +1,202 @@
+"""The run folder: stages meet in its files, a file under its final name is complete, `run.json` says what made it.
+
+A stage is fresh when `run.json` records it with the same options and the same inputs (the keys of the stages before
+it) and its files still have the recorded sizes. Otherwise it is redone, and so is everything after it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from curate.errors import CurateError
+
+FORMAT_VERSION = 1
+STAGES = ("load", "check", "vote", "strength", "decide", "report")
+AFTER = {
+    "load": (),
+    "check": ("load",),
+    "vote": ("load",),
+    "strength": ("vote",),
+    "decide": ("check", "strength"),
+    "report": ("check", "strength", "decide"),
+}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no NaN: equal values give equal text, which is what keys are made of."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def key_of(value: Any) -> str:
+    """16 hex digits that stand for a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and is removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
+    with whole_file(path) as partial:
+        table.write_parquet(partial, compression="zstd")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a value as readable JSON, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its stage files.
+
+    `run.read("strength")` reads a stage's table; `run.manifest` is `run.json`; `run.options("vote")` what a stage
+    was run with.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """An existing run; refuses a folder that holds none."""
+        run = cls(Path(path))
+        if not run.manifest_path.is_file():
+            raise CurateError(f"{path}: not a run folder (no run.json); make one with: curate audit DATA --out {path}")
+        return run
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """`run.json` as it is on disk; an empty one for a run that has not begun."""
+        if not self.manifest_path.is_file():
+            return {"format_version": FORMAT_VERSION, "stages": {}}
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CurateError(f"{self.manifest_path}: damaged ({error}); audit again with --overwrite") from None
+        if manifest.get("format_version") != FORMAT_VERSION:
+            found = manifest.get("format_version")
+            raise CurateError(
+                f"{self.manifest_path}: run format {found}, this prefcurate reads {FORMAT_VERSION}; "
+                "audit again with --overwrite"
+            )
+        return manifest
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """What `run.json` records of a finished stage; refuses a stage that has not run, naming the command to type."""
+        record: dict[str, Any] | None = self.manifest["stages"].get(name)
+        if record is None:
+            command = "curate load DATA --out" if name == "load" else f"curate {name}"
+            raise CurateError(f"{self.path}: stage {name} has not run; run first: {command} {self.path}")
+        return record
+
+    def options(self, name: str) -> dict[str, Any]:
+        """The options that a finished stage was run with."""
+        options: dict[str, Any] = self.stage(name)["options"]
+        return options
+
+    def read(self, table: str) -> pl.DataFrame:
+        """The table `pairs`, `checks`, `strength` or `decisions`."""
+        return self.scan(table).collect()
+
+    def scan(self, table: str) -> pl.LazyFrame:
+        """The same, lazily."""
+        self.stage({"pairs": "load", "checks": "check", "decisions": "decide"}.get(table, table))
+        return pl.scan_parquet(self.path / f"{table}.parquet")
+
+    @property
+    def strength(self) -> pl.DataFrame:
+        """How firmly the ensemble backs each label, one row per pair."""
+        return self.read("strength")
+
+    @property
+    def decisions(self) -> pl.DataFrame:
+        """What is done to each pair and why, one row per pair."""
+        return self.read("decisions")
+
+    def key(self, name: str, options: Mapping[str, Any]) -> str:
+        """What a stage's files depend on: its options and the keys of the stages before it."""
+        stages = self.manifest["stages"]
+        return key_of([name, options, [stages.get(before, {}).get("key") for before in AFTER[name]]])
+
+    def is_fresh(self, name: str, options: Mapping[str, Any]) -> bool:
+        """True when the stage's files are there and were made with these options from these inputs."""
+        record = self.manifest["stages"].get(name)
+        if record is None or record["key"] != self.key(name, options):
+            return False
+        return all(
+            (self.path / file).is_file() and (self.path / file).stat().st_size == entry["bytes"]
+            for file, entry in record["files"].items()
+        )
+
+    def record(
+        self, name: str, options: Mapping[str, Any], files: list[Path], rows: int, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Enter a finished stage in `run.json`, the last thing a stage does; stages after it become stale."""
+        manifest = self.manifest
+        manifest["stages"][name] = {
+            "key": self.key(name, options),
+            "options": dict(options),
+            "rows": rows,
+            **({"facts": dict(facts)} if facts else {}),
+            "files": {
+                path.relative_to(self.path).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+                for path in sorted(files)
+            },
+        }
+        write_json(manifest, self.manifest_path)
+
+    def update(self, **entries: Any) -> None:
+        """Set top-level entries of `run.json` (seed, input, versions)."""
+        write_json({**self.manifest, **entries}, self.manifest_path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a command writes to the run; a second command on the same run is refused."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CurateError(f"{self.path}: another curate command is working on this run; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(what, done, total)` by long stages; the command line draws a bar from it."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """The progress callback of library calls: silent."""
