@@ -1,6 +1,7 @@
 """The pair table: its columns, the identity of a pair, and the prompt groups that folds and held-out prompts follow.
 
-Every stage takes and returns tables keyed by `pair_id`, in the row order of `pairs.parquet`, so that stages join by position.
+Every stage takes and returns tables keyed by `pair_id`, in the row order of `pairs.parquet`, so that stages join by
+position.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import polars as pl
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 PAIR_SCHEMA = pl.Schema(
-    {
+    {  # type: ignore[arg-type]  # polars' own instances and classes mixed
         "pair_id": pl.String,  # source:split:row, plus :i-j where one row gives several pairs
         "prompt": MESSAGES,
         "chosen": MESSAGES,

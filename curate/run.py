@@ -159,7 +159,12 @@ class Run:
         )
 
     def record(
-        self, name: str, options: Mapping[str, Any], files: list[Path], rows: int, facts: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        files: list[Path],
+        rows: int,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Enter a finished stage in `run.json`, the last thing a stage does; stages after it become stale."""
         manifest = self.manifest

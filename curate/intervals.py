@@ -1,0 +1,78 @@
+"""Intervals of data-set-level numbers: bootstrap over prompt groups, since pairs of one prompt are not independent."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+N_RESAMPLES = 2000
+FEWEST_GROUPS = 20  # with fewer groups the cluster bootstrap is too narrow (METHODS.md section 6)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and the numbers of pairs and prompt groups behind it."""
+
+    value: float
+    low: float
+    high: float
+    n_pairs: int
+    n_groups: int
+
+    @property
+    def is_too_narrow(self) -> bool:
+        """True where there are too few groups for the interval to be trusted."""
+        return self.n_groups < FEWEST_GROUPS
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def cluster_bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate | None:
+    """Mean of `values` with the percentile interval of resampled groups; None where there is no value.
+
+    `values` is (pairs,), `groups` (pairs,) any labels. Each of the resamples draws as many groups as there are, with
+    replacement, and takes the mean over their pairs. Sums run in float64 in the order of the sorted group labels.
+
+    >>> cluster_bootstrap(np.array([1.0, 1.0, 0.0, 1.0]), np.array(["a", "a", "b", "b"])).value
+    0.75
+    """
+    if len(values) == 0:
+        return None
+    _, position = np.unique(groups, return_inverse=True)
+    sums = np.bincount(position, weights=values.astype(np.float64))
+    sizes = np.bincount(position).astype(np.float64)
+    n_groups = len(sums)
+    rng = np.random.default_rng(seed)
+    means = np.empty(N_RESAMPLES)
+    for i in range(N_RESAMPLES):  # one resample at a time: a (resamples, groups) matrix would not fit large data
+        times = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
+        means[i] = times @ sums / (times @ sizes)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high), len(values), n_groups)
+
+
+def agreement_with_label(differences: np.ndarray) -> np.ndarray:
+    """1 where a difference agrees with the label, 0 where it does not, one half where it is exactly 0.
+
+    >>> agreement_with_label(np.array([0.3, -0.2, 0.0])).tolist()
+    [1.0, 0.0, 0.5]
+    """
+    return np.asarray((np.sign(differences) + 1) / 2)
+
+
+def length_difference(pairs: pl.DataFrame) -> np.ndarray:
+    """The length null: log length of the chosen response minus that of the rejected one, (pairs,), nothing trained.
+
+    Lengths are in characters, plus 1 so that an empty response counts. Positive = the label prefers the longer text.
+    """
+    n_chars = pl.element().struct.field("content").str.len_chars()
+    lengths = pairs.select(
+        (pl.col(side).list.eval(n_chars).list.sum() + 1.0).log().alias(side) for side in ("chosen", "rejected")
+    )
+    return (lengths["chosen"] - lengths["rejected"]).to_numpy()

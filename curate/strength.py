@@ -1,0 +1,76 @@
+"""Votes to strength: how firmly the ensemble backs each label (S2 eq. 4), on one scale per trained model."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from curate.errors import CurateError
+
+
+def read_votes(folder: Path, pair_ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Raw differences (pairs, members) float64, positive for the label, and the fold (pairs, members) that scored each.
+
+    Reads `votes/member-*.parquet`; refuses a member whose pair ids are not those of the run, in the run's order.
+    """
+    differences, folds = [], []
+    for file in sorted((folder / "votes").glob("member-*.parquet")):
+        votes = pl.read_parquet(file)
+        if not votes["pair_id"].equals(pair_ids, check_names=False):
+            raise CurateError(f"{file}: its pair ids are not those of this run; vote again: curate vote {folder}")
+        differences.append((votes["reward_chosen"].cast(pl.Float64) - votes["reward_rejected"]).to_numpy())
+        folds.append(votes["fold"].to_numpy())
+    if not differences:
+        raise CurateError(f"{folder}: no votes; run first: curate vote {folder}")
+    return np.column_stack(differences), np.column_stack(folds)
+
+
+def one_scale(differences: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Differences divided by their model's median absolute difference; a model is a member and a fold.
+
+    Sign-free, so that swapping a label still maps d to -d exactly (METHODS.md section 2). Both arguments and the
+    result are (pairs, members). A model that gives every pair the same rewards stays at 0.
+
+    >>> one_scale(np.array([[1.0, 10.0], [-2.0, 20.0], [3.0, -30.0]]), np.zeros((3, 2))).tolist()
+    [[0.5, 0.5], [-1.0, 1.0], [1.5, -1.5]]
+    """
+    scaled = np.zeros_like(differences)
+    for member in range(differences.shape[1]):
+        for fold in np.unique(folds[:, member]):
+            rows = folds[:, member] == fold
+            width = np.nanmedian(np.abs(differences[rows, member]))
+            scaled[rows, member] = differences[rows, member] / (width if width > 0 else 1.0)
+    return scaled
+
+
+def strength(differences: np.ndarray) -> pl.DataFrame:
+    """How firmly the ensemble backs each label, one row per pair (S2 eq. 4).
+
+    `differences` is (pairs, members), positive for a vote in favour of the label, NaN where a member
+    did not score the pair. `strength_std` is the population deviation; `vote_share` is the share of cast votes in
+    favour; a tie is not in favour. A pair with fewer than two votes has a null spread.
+
+    >>> strength(np.array([[1.0, 3.0, np.nan], [-2.0, -2.0, -2.0]])).rows()
+    [(2.0, 1.0, 1.0, 2), (-2.0, 0.0, 0.0, 3)]
+    """
+    cast = ~np.isnan(differences)
+    n_votes = cast.sum(axis=1)
+    known = np.where(cast, differences, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = known.sum(axis=1) / n_votes
+        spread = np.sqrt((np.where(cast, known - mean[:, None], 0.0) ** 2).sum(axis=1) / n_votes)
+        share = (known > 0).sum(axis=1) / n_votes
+    table = pl.DataFrame(
+        {"strength_mean": mean, "strength_std": np.where(n_votes > 1, spread, np.nan), "vote_share": share}
+    )
+    return table.fill_nan(None).with_columns(pl.Series("n_votes", n_votes, dtype=pl.UInt16))
+
+
+def strength_rank(mean: pl.Series) -> pl.Series:
+    """Rank of each mean from 0 (lowest) to 1 (highest); equal means rank in row order, so ranks never collide.
+
+    >>> strength_rank(pl.Series([0.2, -1.0, 0.7])).to_list()
+    [0.5, 0.0, 1.0]
+    """
+    rank = mean.rank("ordinal").cast(pl.Float64) - 1
+    return (rank / max(len(mean) - 1, 1)).alias("strength_rank")
