@@ -12,14 +12,13 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from curate.errors import CurateError
+from curate.intervals import FEWEST_GROUPS, N_RESAMPLES
 from curate.pairs import text_of
 
 Floats = NDArray[np.float64]
 
 METRICS = ("accuracy", "margin", "nll", "ece")
-N_RESAMPLES = 2000
 N_BINS = 10  # of the ECE: equal steps of the confidence from .5 to 1
-FEW_GROUPS = 20  # below this the cluster bootstrap is too narrow (METHODS.md 6)
 MAX_CELLS = 4096  # more groups than this are drawn in bundles: bounded time and memory
 
 
@@ -85,7 +84,7 @@ def nulls(pairs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def evaluation(pairs: pl.DataFrame, scores: pl.DataFrame) -> dict[str, Any]:
+def evaluate_scores(pairs: pl.DataFrame, scores: pl.DataFrame) -> dict[str, Any]:
     """The metrics of a score table (`pair_id`, `reward_chosen`, `reward_rejected`) on its pair table, and the nulls."""
     difference = (scores["reward_chosen"] - scores["reward_rejected"]).to_numpy()
     found = metrics(difference, pairs["group"].to_numpy(), pairs["label_strength"].to_numpy())
@@ -162,5 +161,5 @@ def _interval(value: Any, resampled: Floats, reflect: bool = False) -> dict[str,
 def _counts(difference: Floats, groups: NDArray[Any]) -> dict[str, Any]:
     """How many pairs and groups the metrics stand on, and a note where the groups are too few for the interval."""
     n_groups = int(np.unique(groups).size)
-    note = f"only {n_groups} prompt groups: the intervals are too narrow" if n_groups < FEW_GROUPS else None
+    note = f"only {n_groups} prompt groups: the intervals are too narrow" if n_groups < FEWEST_GROUPS else None
     return {"n_pairs": int(difference.size), "n_groups": n_groups, "note": note}

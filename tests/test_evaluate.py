@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from curate.errors import CurateError
+from curate.intervals import FEWEST_GROUPS
 from curate.pairs import PAIR_SCHEMA
-from rm_ensemble.evaluate import FEW_GROUPS, METRICS, compare, evaluation, metrics, nulls
+from rm_ensemble.evaluate import METRICS, compare, evaluate_scores, metrics, nulls
 
 BINARY = float("nan")
 
@@ -86,9 +87,9 @@ def test_the_interval_is_the_textbook_one_for_independent_pairs() -> None:
 
 
 def test_few_groups_are_noted_and_one_group_has_no_interval() -> None:
-    few = metrics(np.ones(FEW_GROUPS - 1), np.arange(FEW_GROUPS - 1), np.ones(FEW_GROUPS - 1))
+    few = metrics(np.ones(FEWEST_GROUPS - 1), np.arange(FEWEST_GROUPS - 1), np.ones(FEWEST_GROUPS - 1))
     assert few["note"] == "only 19 prompt groups: the intervals are too narrow"
-    assert metrics(np.ones(FEW_GROUPS), np.arange(FEW_GROUPS), np.ones(FEW_GROUPS))["note"] is None
+    assert metrics(np.ones(FEWEST_GROUPS), np.arange(FEWEST_GROUPS), np.ones(FEWEST_GROUPS))["note"] is None
     assert metrics([1.0, -1.0], ["a", "a"], [1.0, 1.0])["accuracy"] == {"value": 0.5, "low": None, "high": None}
 
 
@@ -136,6 +137,6 @@ def test_evaluation_joins_scores_and_labels() -> None:
     scores = pairs.select("pair_id").with_columns(
         reward_chosen=pl.Series([1.0, 0.0, 1.0]), reward_rejected=pl.Series([0.0, 1.0, 1.0])
     )
-    found = evaluation(pairs, scores)
+    found = evaluate_scores(pairs, scores)
     assert (found["accuracy"]["value"], found["n_label_ties"]) == (0.5, 1)
     assert found["nulls"]["longer"]["accuracy"]["value"] == 0.5
