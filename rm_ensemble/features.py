@@ -1,0 +1,233 @@
+"""Features of texts: hidden states of a frozen backbone, pooled over parts of a text, computed once and cached."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from transformers import PreTrainedModel
+
+from curate.errors import CurateError
+from curate.run import Progress, key_of, no_progress
+from rm_ensemble.backbone import (
+    DTYPES,
+    Backbone,
+    FeatureOptions,
+    compute_device,
+    compute_dtype,
+    find_backbone,
+    fingerprint,
+    load_backbone,
+    weights_sha256,
+)
+from rm_ensemble.batches import (
+    Ints,
+    Sequences,
+    batches,
+    full_sequences,
+    is_cut,
+    padded,
+    response_sequences,
+    text_segments,
+)
+from rm_ensemble.cache import Floats, GrowingFile, finished_file, open_arrays
+
+BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+SAVE_EVERY_TOKENS = {"cpu": 250_000, "cuda": 10_000_000}  # an interruption costs 10-20 seconds of work
+
+
+class Block(NamedTuple):
+    """One feature block: which text is read, at which hidden layer (0 = embeddings, -1 = last), pooled over what."""
+
+    text: str
+    layer: int
+    pool: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """`blocks` maps a block's name to (texts, width) float32, memory-mapped where it is cached.
+
+    `facts` is JSON for `run.json`: n_texts, n_tokens, n_prompts_cut, n_responses_cut, backbone, backbone_sha256, dtype,
+    device, threads. A text without tokens in a pooled part (an empty response) has zeros there.
+    """
+
+    blocks: Mapping[str, Floats]
+    facts: dict[str, Any]
+    key: str
+
+
+def features(
+    texts: pl.DataFrame, options: FeatureOptions, folder: Path | None = None, progress: Progress = no_progress
+) -> Features:
+    """Feature blocks of each text in the order of `texts` (`prompt`, `response` messages; see `unique_texts`).
+
+    With a folder they are cached there as `KEY.safetensors` and read back memory-mapped; the key covers the model's and
+    the tokenizer's files, every option, the texts, dtype, device and thread count. Interrupted, the same call goes on
+    where it was. The same call on the same machine gives the same bits.
+    """
+    blocks = {name: parse_block(name) for name in options.blocks}
+    source, device = find_backbone(options.backbone), compute_device()
+    settings = _settings(texts, options, fingerprint(source), device)
+    key = key_of(settings)
+    if folder is not None and finished_file(folder, key).is_file():
+        return Features(*open_arrays(finished_file(folder, key)), key)
+    backbone = load_backbone(source, DTYPES[settings["dtype"]], device)
+    _refuse_beyond_model(options, blocks, backbone)
+    segments = text_segments(texts, backbone.tokenizer, progress)
+    sequences = {"full": full_sequences(segments, options.max_tokens)}
+    if any(block.text == "response" for block in blocks.values()):
+        sequences["response"] = response_sequences(segments, options.max_tokens)
+    readings = [Reading(sequences[text], blocks, text) for text in sorted({block.text for block in blocks.values()})]
+    cuts = [int(cut.sum()) for cut in is_cut(segments, options.max_tokens)]
+    facts = _facts(settings, texts.height, sum(len(r.sequences.ids) for r in readings), cuts)
+    shape = (texts.height, backbone.model.config.hidden_size)
+    file = GrowingFile(folder, key, dict.fromkeys(blocks, shape), facts)
+    _extract(backbone, readings, file, progress)
+    return Features(*file.finish(), key)
+
+
+def parse_block(name: str) -> Block:
+    """A block's parts; refuses a name that says nothing.
+
+    >>> parse_block("full/6/response")
+    Block(text='full', layer=6, pool='response')
+    """
+    found = re.fullmatch(r"(full)/(-?\d+)/(response|prompt|first|last)|(response)/(-?\d+)/(mean|first|last)", name)
+    if not found:
+        raise CurateError(
+            f"unknown feature block {name!r}: type full/LAYER/response, full/LAYER/prompt, full/LAYER/first, "
+            "full/LAYER/last or response/LAYER/mean"
+        )
+    text, layer, pool = (part for part in found.groups() if part is not None)
+    return Block(text, int(layer), pool)
+
+
+class Reading:
+    """The sequences of one kind (full, response), the blocks read off them, and the texts that each row stands for."""
+
+    def __init__(self, sequences: Sequences, blocks: Mapping[str, Block], text: str) -> None:
+        self.sequences = sequences
+        self.blocks = {name: block for name, block in blocks.items() if block.text == text}
+        self.pools = sorted({block.pool for block in self.blocks.values()})
+        self.layers = sorted({block.layer for block in self.blocks.values()})
+        self._texts_by_row = np.argsort(sequences.index, kind="stable")
+        self._n_texts = np.bincount(sequences.index, minlength=len(sequences.lengths))
+        self._first = np.concatenate([[0], np.cumsum(self._n_texts)])
+
+    def texts_of(self, rows: Ints) -> tuple[Ints, Ints]:
+        """The texts of these rows, and how many each row has."""
+        spans = [self._texts_by_row[self._first[row] : self._first[row + 1]] for row in rows]
+        return np.concatenate(spans), self._n_texts[rows]
+
+    def pool_weights(self, rows: Ints, n_tokens: int) -> Floats:
+        """(rows, pools, tokens): averages a part of a sequence by one matrix product; zeros where the part is empty."""
+        position = np.arange(n_tokens)
+        spans = np.stack([self._span(pool, rows) for pool in self.pools], axis=1)  # (rows, pools, 2)
+        start, stop = spans[:, :, :1], spans[:, :, 1:]
+        inside = (start <= position) & (position < stop)
+        weights: Floats = (inside / np.maximum(1, stop - start)).astype(np.float32)
+        return weights
+
+    def _span(self, pool: str, rows: Ints) -> Ints:
+        lengths = self.sequences.lengths[rows]
+        match pool:
+            case "prompt":
+                return self.sequences.prompt[rows]
+            case "first":
+                return np.stack([np.zeros_like(lengths), np.ones_like(lengths)], axis=1)
+            case "last":
+                return np.stack([lengths - 1, lengths], axis=1)
+            case _:  # response, and mean: the response tokens of their sequence
+                return self.sequences.response[rows]
+
+
+def _extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, progress: Progress) -> None:
+    """Run every batch that is not on disk yet; save now and then."""
+    device = backbone.model.device.type
+    jobs = [(r, rows) for r in readings for rows in batches(r.sequences.lengths, BATCH_TOKENS[device])]
+    total = sum(len(r.sequences.ids) for r in readings)
+    done = saved = 0
+    for step, (reading, rows) in enumerate(jobs):
+        if step >= file.n_done:
+            texts, counts = reading.texts_of(rows)
+            for name, values in pooled(backbone, reading, rows).items():
+                file.arrays[name][texts] = np.repeat(values, counts, axis=0)
+        done += int(reading.sequences.lengths[rows].sum())
+        if step >= file.n_done and done - saved >= SAVE_EVERY_TOKENS[device]:
+            file.save(step + 1)
+            saved = done
+        progress("features", done, total)
+
+
+@torch.inference_mode()
+def pooled(backbone: Backbone, reading: Reading, rows: Ints) -> dict[str, Floats]:
+    """One forward pass: the reading's blocks of these rows, each (rows, width) float32."""
+    ids, mask = padded(reading.sequences, rows, backbone.tokenizer.pad_token_id or 0)
+    device = backbone.model.device
+    layers = hidden_layers(
+        backbone.model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), reading.layers
+    )
+    weights = torch.from_numpy(reading.pool_weights(rows, ids.shape[1])).to(device)
+    means = {layer: torch.bmm(weights, hidden.float()).cpu().numpy() for layer, hidden in layers.items()}
+    return {name: means[b.layer][:, reading.pools.index(b.pool)] for name, b in reading.blocks.items()}
+
+
+def hidden_layers(
+    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, layers: list[int]
+) -> dict[int, torch.Tensor]:
+    """Hidden states (rows, tokens, width) after each of `layers`; 0 is the embeddings, -1 the last."""
+    states = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, use_cache=False).hidden_states
+    return {layer: states[layer] for layer in layers}
+
+
+def _refuse_beyond_model(options: FeatureOptions, blocks: Mapping[str, Block], backbone: Backbone) -> None:
+    config = backbone.model.config
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and options.max_tokens > limit:
+        raise CurateError(f"--max-tokens {options.max_tokens}: backbone {options.backbone} reads at most {limit}")
+    n_layers = config.num_hidden_layers
+    for name, block in blocks.items():
+        if not -n_layers - 1 <= block.layer <= n_layers:
+            raise CurateError(
+                f"feature block {name}: backbone {options.backbone} has layers 0 to {n_layers} (-1 = last)"
+            )
+
+
+def _settings(texts: pl.DataFrame, options: FeatureOptions, prints: dict[str, str], device: str) -> dict[str, Any]:
+    """Everything that the bits of the features depend on."""
+    return {
+        **asdict(options),
+        "dtype": compute_dtype(options.dtype, device),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "batch_tokens": BATCH_TOKENS[device],
+        "backbone_sha256": weights_sha256(prints),
+        "files": prints,
+        "texts": _texts_sha256(texts),
+    }
+
+
+def _texts_sha256(texts: pl.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for part in texts.select("prompt", "response").iter_slices(10_000):
+        digest.update(part.write_ndjson().encode("utf-8"))
+    return digest.hexdigest()
+
+
+def _facts(settings: Mapping[str, Any], n_texts: int, n_tokens: int, cuts: list[int]) -> dict[str, Any]:
+    return {
+        "n_texts": n_texts,
+        "n_tokens": n_tokens,
+        "n_prompts_cut": cuts[0],
+        "n_responses_cut": cuts[1],
+        **{
+            name: settings[name] for name in ("backbone", "backbone_sha256", "max_tokens", "dtype", "device", "threads")
+        },
+    }
