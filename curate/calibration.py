@@ -4,6 +4,7 @@ Two quantities, never mixed: *agreement*, the chance that another label of the s
 *label_prob*, the chance that the given label is right. Both need out-of-fold votes; in-sample votes give neither.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import polars as pl
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit
+from sklearn.isotonic import IsotonicRegression
 
 from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap
 
 CURVE_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 CLEAR_SHARE = 0.05  # the share of the pairs, largest |mean| first, that counts as clear
+FEWEST_ISOTONIC = 1_000
 FEWEST_CLEAR = 50  # a rate from fewer pairs than this says nothing
 LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no information left
 ASSUMPTION = "errors do not depend on the pair; where people err on unclear pairs, the true rate is higher"
@@ -40,6 +43,20 @@ def agreement_slope(mean: np.ndarray) -> float:
     unit = mean / width
     fit = minimize_scalar(lambda slope: -log_expit(slope * unit).sum(), bounds=(0.0, 20.0), method="bounded")
     return float(fit.x) / width
+
+
+def fit_agreement(mean: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """Agreement as a function of strength_mean, fitted on the pairs' given labels with sides randomised, and its name.
+
+    Isotonic from 1,000 pairs on, since label errors bound it away from 0 and 1 and a logistic curve has no such bound;
+    below that sigma(mean/T). Both are symmetric: agreement(-mean) = 1 - agreement(mean).
+    """
+    if len(mean) < FEWEST_ISOTONIC:
+        slope = agreement_slope(mean)
+        return (lambda m: np.asarray(expit(slope * m))), "sigmoid"
+    steps = IsotonicRegression(out_of_bounds="clip")
+    steps.fit(np.concatenate([mean, -mean]), np.concatenate([np.ones_like(mean), np.zeros_like(mean)]))
+    return (lambda m: np.asarray(steps.predict(m))), "isotonic"
 
 
 def label_prob_from_agreement(agreement: np.ndarray, error_rate: float) -> np.ndarray:
@@ -118,19 +135,20 @@ def expected_calibration_error(curve: list[dict[str, Any]]) -> float:
 def calibrate(strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Adds `agreement` and `label_prob` (null for ties) to a strength table of out-of-fold votes, and what was assumed.
 
-    Returns the table and the facts: slope, curve of the error rate among clear pairs, the rate assumed, reliability.
+    Returns the table and the facts: the kind of fit, curve of the error rate among clear pairs, the rate assumed, reliability.
     With too few pairs for a rate, `label_prob` stays null throughout.
     """
     mean = strength["strength_mean"].to_numpy()
     judged = ~is_tie & ~np.isnan(mean)
-    slope = agreement_slope(mean[judged])
-    agreement = np.where(judged, expit(slope * mean), np.nan)
+    agreement_of, fit = fit_agreement(mean[judged])
+    agreement = np.full(len(mean), np.nan)
+    agreement[judged] = agreement_of(mean[judged])
     curve = error_rate_among_clear(mean[judged], groups[judged])
     rate = assumed_error_rate(curve)
     label_prob = np.full(len(mean), np.nan) if rate is None else label_prob_from_agreement(agreement, rate)
     reliable = reliability(agreement[judged], groups[judged]) if judged.any() else []
     facts = {
-        "slope": slope,
+        "agreement_fit": fit,
         "error_rate_among_clear": [
             {"top_share": point.top_share, "rate": point.rate.value, **_bounds(point.rate)} for point in curve
         ],

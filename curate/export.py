@@ -135,7 +135,7 @@ def exported_columns(curated: pl.DataFrame, form: str, options: ExportOptions) -
     columns = list(TRL_COLUMNS)
     if form == "standard":
         curated = curated.with_columns(text_of(column) for column in TRL_COLUMNS)
-    if options.margin and curated["margin"].any():  # a policy without margins leaves the column out
+    if options.margin and (curated["margin"] != 0).any():  # a policy without margins leaves the column out
         curated = curated.with_columns(pl.col("margin").cast(pl.Float32))
         columns.append("margin")
     if options.format == "full":

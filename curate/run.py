@@ -7,6 +7,7 @@ it) and its files still have the recorded sizes. Otherwise it is redone, and so 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,6 +184,32 @@ class Run:
     def update(self, **entries: Any) -> None:
         """Set top-level entries of `run.json` (seed, input, versions)."""
         write_json({**self.manifest, **entries}, self.manifest_path)
+
+    def clear(self) -> None:
+        """Remove the run's own files, and nothing else that may lie in the folder."""
+        for name in ("features", "votes"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in ("pairs", "checks", "strength", "decisions"):
+            (self.path / f"{name}.parquet").unlink(missing_ok=True)
+        for name in ("facts.json", "report.html", "run.json"):
+            (self.path / name).unlink(missing_ok=True)
+
+    def export(self, to: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> dict[str, int]:
+        """Write the cleaned dataset to `to`; `options` are the fields of ExportOptions. Returns the counts."""
+        from curate import pipeline
+        from curate.export import ExportOptions
+
+        return pipeline.export(self, to, *pipeline.options_from(options, ExportOptions), overwrite=overwrite)
+
+    def retrain(
+        self, to: str | os.PathLike[str], *, test: Any = None, overwrite: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """Retrain on the curated and on the raw split; `options` are the fields of RetrainOptions. Returns the comparison."""
+        from curate import pipeline
+        from curate.options import RetrainOptions
+
+        chosen = pipeline.options_from(options, RetrainOptions)
+        return pipeline.retrain(self, to, *chosen, test=test, overwrite=overwrite)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

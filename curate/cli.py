@@ -1,0 +1,221 @@
+"""The commands: each one stage or use of pipeline.py. Results go to stdout, progress to stderr; exit codes: 0 done, 2 you
+can fix this, 1 our bug, 130 interrupted (the same command resumes).
+"""
+
+import dataclasses
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate import pipeline
+from curate.errors import CurateError
+from curate.export import ExportOptions
+from curate.formats import LoadOptions
+from curate.options import FeatureOptions, RetrainOptions, VoteOptions
+from curate.pipeline import DecideOptions
+from curate.run import Run
+from curate.terminal import progress_bars, show_comparison, show_counts, show_metrics, show_summary
+
+app = typer.Typer(
+    help="Find wrong labels in preference data, export a cleaned dataset, retrain a reward model on it.\n\n"
+    "Start with: curate audit DATA --out RUN, then curate export RUN --to DIR and curate retrain RUN --to MODEL. "
+    "To see it work on a generated sample: curate demo.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="a file, a folder of shards, or a hub id (org/name[:config][:split])")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder, made by curate audit or curate load")]
+OutOption = Annotated[Path, typer.Option("--out", help="the run folder to write")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what another command or other data left there")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command; a parameter whose type is an options dataclass becomes one option per field.
+
+    Name, type, default and help of an option are those of the field (its help in `metadata`); a field that two
+    dataclasses share, such as seed, is one option that both receive.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    classes: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if dataclasses.is_dataclass(parameter.annotation):
+            classes[parameter.name] = parameter.annotation
+            for entry in dataclasses.fields(parameter.annotation):
+                if entry.metadata:  # a field without help is not for the command line
+                    parameters.setdefault(entry.name, _option(entry))
+        else:
+            parameters[parameter.name] = parameter
+
+    @functools.wraps(function)
+    def run_command(**given: Any) -> None:
+        options = {}
+        for name, cls in classes.items():
+            names = {entry.name for entry in dataclasses.fields(cls)}
+            options[name] = cls(**{key: value for key, value in given.items() if key in names})
+        plain = {key: value for key, value in given.items() if key in inspect.signature(function).parameters}
+        function(**plain, **options)
+
+    ordered = sorted(parameters.values(), key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+    run_command.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+    app.command(name=function.__name__.removesuffix("_command"))(run_command)
+    return run_command
+
+
+def _option(entry: "dataclasses.Field[Any]") -> inspect.Parameter:
+    annotation = Annotated[entry.type, typer.Option(help=entry.metadata["help"])]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation
+    )
+
+
+@command
+def audit(
+    data: DataArgument,
+    out: OutOption,
+    loading: LoadOptions,
+    voting: VoteOptions,
+    deciding: DecideOptions,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read, check, vote, decide and report: which labels are probably wrong, and what to do about it."""
+    options = dataclasses.asdict(loading) | dataclasses.asdict(voting) | dataclasses.asdict(deciding)
+    with progress_bars() as progress:
+        run = pipeline.audit(data, out, overwrite=overwrite, progress=progress, **options)
+    show_summary(run)
+
+
+@command
+def load(data: DataArgument, out: OutOption, loading: LoadOptions, overwrite: Overwrite = False) -> None:
+    """Read a preference dataset of any known format into a run folder."""
+    run = pipeline.load(data, out, loading, overwrite)
+    facts = run.stage("load")["facts"]
+    typer.echo(f"{facts['n_pairs']:,} pairs on {facts['n_groups']:,} prompts read as {facts['format']} into {out}")
+
+
+@command
+def check(run: RunArgument, features: FeatureOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+    """Run the data checks: empty, identical, duplicate, contradicting, too long."""
+    with progress_bars() as progress:
+        checked = pipeline.check(Run.open(run), features, progress)
+    show_counts(checked.stage("check")["facts"]["counts"], "pairs")
+
+
+@command
+def vote(run: RunArgument, voting: VoteOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+    """Train the ensemble of reward models and let it vote on every pair."""
+    with progress_bars() as progress:
+        voted = pipeline.vote(Run.open(run), voting, progress)
+    facts = voted.stage("vote")["facts"]
+    typer.echo(f"{facts['n_members']} members voted, worth {facts['effective_votes']:.1f} independent votes")
+
+
+@command
+def strength(run: RunArgument, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+    """Turn votes into strength, the chance that each label is right, and kinds."""
+    show_counts(pipeline.strength(Run.open(run)).stage("strength")["facts"]["kinds"], "pairs")
+
+
+@command
+def decide(run: RunArgument, deciding: DecideOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+    """Decide per pair: keep, flip, drop or smooth, by a policy of rules."""
+    decided = pipeline.decide(Run.open(run), deciding)
+    show_counts(decided.stage("decide")["facts"]["actions"], "pairs")
+
+
+@command
+def report(run: RunArgument, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+    """Write facts.json and report.html, one page that opens offline."""
+    show_summary(pipeline.report(Run.open(run)))
+
+
+@command
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="the folder to write")],
+    exporting: ExportOptions,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the cleaned dataset, what was removed and why, and a dataset card."""
+    counts = pipeline.export(Run.open(run), to, exporting, overwrite)
+    show_counts(counts, "pairs")
+    typer.echo(f"dataset: {to}  (datasets.load_dataset({str(to)!r}) gives the curated pairs)")
+
+
+@command
+def retrain(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="the model folder to write")],
+    training: RetrainOptions,
+    test: Annotated[
+        str | None, typer.Option("--test", help="compare on this dataset (gold labels) instead of the held-out prompts")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a reward model on the curated and on the raw pairs and compare them on held-out prompts."""
+    with progress_bars() as progress:
+        comparison = pipeline.retrain(Run.open(run), to, training, test, overwrite, progress)
+    show_comparison(comparison)
+    typer.echo(f"model: {to}")
+
+
+@command
+def score(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
+    data: DataArgument,
+    to: Annotated[Path, typer.Option("--to", help="the .parquet file to write")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Score both responses of every pair with a saved reward model."""
+    with progress_bars() as progress:
+        table = pipeline.score(model, data, to, overwrite, progress)
+    typer.echo(f"{len(table):,} pairs scored: {to}")
+
+
+@command
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
+    data: DataArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Accuracy, margin, NLL and calibration of a saved reward model, each with its interval."""
+    with progress_bars() as progress:
+        metrics = pipeline.evaluate(model, data, progress)
+    if as_json:
+        typer.echo(json.dumps(metrics, indent=2))
+    else:
+        show_metrics(metrics)
+
+
+@command
+def demo(
+    to: Annotated[Path, typer.Option("--to", help="folder for the sample, the run, the export and the model")] = Path("demo"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Audit, export and retrain on a generated sample with planted label errors, and show what was found."""
+    from curate.demo import run_demo
+
+    with progress_bars() as progress:
+        run_demo(to, overwrite, progress)
+
+
+def main() -> None:
+    """The console command `curate`."""
+    try:
+        app(standalone_mode=True)
+    except CurateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes", file=sys.stderr)
+        sys.exit(130)

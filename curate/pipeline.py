@@ -1,0 +1,388 @@
+"""The stages as functions, each reading and writing the run folder; the only file that reaches into the other packages.
+
+A stage that is fresh (see run.py) is not redone. `rm_ensemble` and `reports` are imported inside functions, so that
+reading a dataset or asking for help never loads torch.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate import checks as checks_stage
+from curate import export as export_stage
+from curate import policy as policy_stage
+from curate.calibration import calibrate, kind
+from curate.errors import CurateError
+from curate.formats import Loaded, LoadOptions, read_pairs
+from curate.options import FeatureOptions, RetrainOptions, VoteOptions
+from curate.pairs import is_tie
+from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
+from curate.strength import one_scale, read_votes, strength_rank
+from curate.strength import strength as strength_of
+
+Data = Any  # a path, a hub id, or a datasets / polars / pandas table
+TRL_MAX_TOKENS = 1024  # TRL drops pairs that are longer
+MOSTLY = 0.5
+
+STRENGTH_COLUMNS = (
+    "pair_id", "strength_mean", "strength_mean_raw", "strength_std", "vote_share", "n_votes", "strength_rank",
+    "label_prob", "kind",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DecideOptions:
+    """What is done to each pair."""
+
+    policy: str = field(
+        default="auto",
+        metadata={"help": f"a preset ({', '.join(policy_stage.presets())}) or a YAML file of rules (ends in .yaml)"},
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on."""
+    return {name: version(name) for name in ("prefcurate", "torch", "transformers", "polars", "duckdb", "scikit-learn")}
+
+
+def load(
+    data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False
+) -> Run:
+    """Read a preference dataset into the run folder `out` (pairs.parquet); nothing is written if a row is bad.
+
+    A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
+    """
+    run = Run(Path(out))
+    fingerprint = _fingerprint(data)
+    if fingerprint and run.manifest.get("input") == fingerprint and run.is_fresh("load", asdict(options)):
+        return run
+    loaded = read_pairs(data, options)
+    fingerprint = fingerprint or _table_fingerprint(loaded.pairs)
+    _claim(run, fingerprint, overwrite)
+    with run.lock():
+        run.update(input=fingerprint, versions=versions())
+        write_parquet(loaded.pairs, run.path / "pairs.parquet")
+        run.record("load", asdict(options), [run.path / "pairs.parquet"], len(loaded.pairs), _load_facts(loaded))
+    return run
+
+
+def _fingerprint(data: Data) -> str | None:
+    """Hash of the names and bytes of the file or folder of files that `data` names; None for anything else."""
+    if not isinstance(data, str | os.PathLike) or not Path(data).exists():
+        return None
+    path = Path(data)
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return key_of([[file.name, sha256_of(file)] for file in files])
+
+
+def _table_fingerprint(pairs: pl.DataFrame) -> str:
+    content = pairs.write_ipc(None).getvalue()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _claim(run: Run, fingerprint: str, overwrite: bool) -> None:
+    """Make `run.path` ours: an empty or new folder, a run of the same input, or (with overwrite) a run of other data."""
+    if not run.path.exists() or not any(run.path.iterdir()):
+        return
+    if not run.manifest_path.is_file():
+        raise CurateError(f"{run.path}: holds files that are not a run's; choose another --out")
+    if run.manifest.get("input") in (None, fingerprint):
+        return
+    if not overwrite:
+        raise CurateError(f"{run.path}: holds a run of other data; choose another --out, or add --overwrite")
+    run.clear()
+
+
+def _load_facts(loaded: Loaded) -> dict[str, Any]:
+    pairs = loaded.pairs
+    held = pairs.filter("is_heldout")
+    return {
+        "format": loaded.format,
+        "form": loaded.form,
+        "n_rows": loaded.n_rows,
+        "n_pairs": len(pairs),
+        "n_groups": pairs["group"].n_unique(),
+        "n_heldout_groups": held["group"].n_unique(),
+        "n_heldout_pairs": len(held),
+        "n_ties": int(pairs.select(is_tie()).to_series().sum()),
+        "n_graded": int(pairs["label_strength"].is_not_null().sum()),
+        "n_with_votes": int(pairs["votes"].list.len().fill_null(0).gt(0).sum()),
+        "notes": list(loaded.notes),
+    }
+
+
+def check(run: Run, options: FeatureOptions = FeatureOptions(), progress: Progress = no_progress) -> Run:
+    """Run every data check (checks.parquet); lengths are in tokens of the backbone that will vote."""
+    from rm_ensemble.batches import token_lengths
+
+    used = {"backbone": options.backbone, "max_tokens": options.max_tokens}
+    if run.is_fresh("check", used):
+        return run
+    pairs = run.read("pairs")
+    progress("check", 0, len(pairs))
+    lengths = token_lengths(pairs, options)
+    table = checks_stage.checks(pairs, lengths)
+    facts = _check_facts(pairs, table, lengths, options)
+    with run.lock():
+        write_parquet(table, run.path / "checks.parquet")
+        run.record("check", used, [run.path / "checks.parquet"], len(table), facts)
+    progress("check", len(pairs), len(pairs))
+    return run
+
+
+def _check_facts(
+    pairs: pl.DataFrame, table: pl.DataFrame, lengths: pl.DataFrame, options: FeatureOptions
+) -> dict[str, Any]:
+    language = checks_stage.language(pairs)
+    longest = pl.col("n_prompt_tokens") + pl.max_horizontal("n_chosen_tokens", "n_rejected_tokens")
+    facts = {
+        "counts": {name: int(table[name].sum()) for name in table.columns if name != "pair_id"},
+        "meanings": checks_stage.meanings(),
+        "language": language,
+        "max_tokens": options.max_tokens,
+        "n_prompts_cut": int(lengths["is_prompt_cut"].sum()),
+        "n_responses_cut": int(lengths["is_response_cut"].sum()),
+        "n_over_1024_tokens": int(lengths.select((longest > TRL_MAX_TOKENS).sum()).item()),
+    }
+    return {**facts, "warnings": _warnings(facts, len(pairs), options)}
+
+
+def _warnings(facts: Mapping[str, Any], n_pairs: int, options: FeatureOptions) -> list[str]:
+    """What the embedded default cannot judge about this data, in words."""
+    warnings = []
+    if options.backbone == "minilm" and facts["language"]["english_share"] < MOSTLY:
+        warnings.append(
+            f"{1 - facts['language']['english_share']:.0%} of a sample of the pairs are not English, and the embedded "
+            "backbone knows English only: use a multilingual --backbone"
+        )
+    cut = facts["n_responses_cut"] / n_pairs
+    if cut > MOSTLY:
+        warnings.append(
+            f"{cut:.0%} of the pairs have a response longer than the limit of {options.max_tokens} tokens: "
+            "only its beginning is judged"
+        )
+    prompts = facts["n_prompts_cut"] / n_pairs
+    if prompts > MOSTLY:
+        warnings.append(
+            f"{prompts:.0%} of the pairs have a prompt that does not fit into {options.max_tokens} tokens beside its "
+            "responses: only its end is read"
+        )
+    return warnings
+
+
+def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no_progress) -> Run:
+    """Train the ensemble and let every member vote on every pair (votes/member-*.parquet)."""
+    from rm_ensemble.votes import vote as vote_pairs
+
+    if run.is_fresh("vote", asdict(options)):
+        return run
+    pairs = run.read("pairs")
+    with run.lock():
+        shutil.rmtree(run.path / "votes", ignore_errors=True)
+        facts = vote_pairs(pairs, options, run.path, progress)
+        members = sorted((run.path / "votes").glob("member-*.parquet"))
+        run.record("vote", asdict(options), members, len(pairs), facts)
+    return run
+
+
+def strength(run: Run) -> Run:
+    """Turn votes into strength, label_prob and kind (strength.parquet)."""
+    run.stage("vote")
+    if run.is_fresh("strength", {}):
+        return run
+    pairs = run.read("pairs")
+    raw, folds = read_votes(run.path, pairs["pair_id"])
+    is_probability = run.options("vote")["scoring"] == "out-of-fold"
+    table, facts = strength_table(pairs, raw, folds, is_probability)
+    with run.lock():
+        write_parquet(table, run.path / "strength.parquet")
+        run.record("strength", {}, [run.path / "strength.parquet"], len(table), facts)
+    return run
+
+
+def strength_table(
+    pairs: pl.DataFrame, raw: Any, folds: Any, is_probability: bool
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The columns of strength.parquet from raw differences (pairs, members) and the folds that scored them, and facts.
+
+    In-sample votes are not probabilities (`is_probability` false): label_prob is then null.
+    """
+    table = strength_of(one_scale(raw, folds)).with_columns(
+        pairs["pair_id"], strength_mean_raw=strength_of(raw)["strength_mean"]
+    )
+    facts: dict[str, Any] = {}
+    if is_probability:
+        ties = pairs.select(is_tie()).to_series().to_numpy()
+        table, facts = calibrate(table, ties, pairs["group"].to_numpy())
+    else:
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob"))
+    table = table.with_columns(strength_rank(table["strength_mean"]), kind()).select(STRENGTH_COLUMNS)
+    return table, {**facts, "kinds": dict(sorted(table["kind"].value_counts().rows()))}
+
+
+def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
+    """Decide what is done to every pair and why (decisions.parquet)."""
+    policy = policy_stage.load_policy(options.policy)
+    run.stage("check"), run.stage("strength")
+    used = {"policy": policy.name, "rules": key_of(asdict(policy))}
+    if run.is_fresh("decide", used):
+        return run
+    table = policy_stage.decide(run.read("pairs"), run.read("checks"), run.strength, policy)
+    facts = {
+        "policy": policy.name,
+        "help": policy.help,
+        "margin": policy.margin,
+        "actions": {action: int((table["action"] == action).sum()) for action in policy_stage.ACTIONS},
+        "reasons": dict(sorted(table["reason"].value_counts().rows())),
+        "margin_scale": policy_stage.margin_scale(run.strength),
+    }
+    with run.lock():
+        write_parquet(table, run.path / "decisions.parquet")
+        run.record("decide", used, [run.path / "decisions.parquet"], len(table), facts)
+    return run
+
+
+def report(run: Run) -> Run:
+    """Write facts.json and report.html from what the run folder holds."""
+    from reports.page import write_report
+
+    run.stage("decide")
+    if run.is_fresh("report", {}):
+        return run
+    with run.lock():
+        write_report(run)
+        run.record("report", {}, [run.path / "facts.json", run.path / "report.html"], run.stage("load")["rows"])
+    return run
+
+
+def audit(
+    data: Data,
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    **options: Any,
+) -> Run:
+    """Read, check, vote, strength, decide, report: the whole audit of a preference dataset into the run folder `out`.
+
+    `data` is a path, a folder of shards, a hub id, or a datasets, polars or pandas table. `options` are the fields of
+    LoadOptions, VoteOptions and DecideOptions, such as members=10, policy="auto", seed=0. What is already there and
+    fresh is not redone. Raises CurateError for what the caller can fix.
+    """
+    load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
+    policy_stage.load_policy(decide_options.policy)
+    run = load(data, out, load_options, overwrite)
+    check(run, vote_options.features, progress)
+    vote(run, vote_options, progress)
+    strength(run)
+    decide(run, decide_options)
+    return report(run)
+
+
+def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:
+    """One instance of each options class from flat keyword arguments; refuses a name that none of them has."""
+    fields = [set(cls.__dataclass_fields__) for cls in classes]
+    unknown = set(given) - set().union(*fields)
+    if unknown:
+        known = ", ".join(sorted(set().union(*fields)))
+        raise CurateError(f"unknown option {sorted(unknown)[0]!r}: choose from {known}")
+    return [cls(**{name: given[name] for name in names & set(given)}) for cls, names in zip(classes, fields, strict=True)]
+
+
+def export(
+    run: Run,
+    to: str | os.PathLike[str],
+    options: export_stage.ExportOptions = export_stage.ExportOptions(),
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Write the cleaned dataset to the folder `to`; returns the counts, which add up to the pairs read."""
+    decided = run.stage("decide")
+    _refuse_foreign_folder(Path(to), overwrite, "provenance.json")
+    split = export_stage.split_pairs(run.read("pairs"), run.decisions, run.strength, options)
+    provenance = {
+        "source": run.scan("pairs").select(pl.col("source").first()).collect().item(),
+        "input": run.manifest["input"],
+        "versions": run.manifest["versions"],
+        "policy": decided["facts"]["policy"],
+        "margin_scale": decided["facts"]["margin_scale"],
+        "n_over_1024_tokens": run.stage("check")["facts"]["n_over_1024_tokens"],
+        "counts": split.counts,
+        "export": asdict(options),
+        "options": {name: stage["options"] for name, stage in run.manifest["stages"].items()},
+    }
+    export_stage.write_export(Path(to), split, run.stage("load")["facts"]["form"], options, provenance)
+    return split.counts
+
+
+def _refuse_foreign_folder(to: Path, overwrite: bool, marker: str) -> None:
+    """A non-empty folder is only replaced with `overwrite`, and only if it holds what this command once wrote."""
+    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+        return
+    if not overwrite:
+        raise CurateError(f"{to}: not empty; choose another --to, or add --overwrite")
+    if not (to / marker).is_file():
+        raise CurateError(f"{to}: holds no {marker}, so it was not written by this command; choose another --to")
+
+
+def retrain(
+    run: Run,
+    to: str | os.PathLike[str],
+    options: RetrainOptions = RetrainOptions(),
+    test: Data | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Train a reward model on the curated split and one on the raw split, and compare them on held-out prompts.
+
+    Writes the model folder of DESIGN.md and returns comparison.json. `test` is another dataset (gold labels, say) to
+    compare on; a prompt group that it shares with the run is refused.
+    """
+    from rm_ensemble.retrain import retrain as retrain_pairs
+
+    facts = run.stage("decide")["facts"]
+    _refuse_foreign_folder(Path(to), overwrite, "comparison.json")
+    test_pairs = None if test is None else read_pairs(test, replace(LoadOptions(), heldout_share=0.0)).pairs
+    is_raw_margin = facts["margin"] == "raw"
+    return retrain_pairs(
+        run.read("pairs"),
+        run.decisions,
+        Path(to),
+        options,
+        features_folder=run.path / "features",
+        test=test_pairs,
+        margin_scale=None if is_raw_margin else facts["margin_scale"],
+        progress=progress,
+    )
+
+
+def score(
+    model: str | os.PathLike[str], data: Data, to: str | os.PathLike[str], overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> pl.DataFrame:  # fmt: skip
+    """Score every pair of a dataset with a saved reward model; writes pair_id, reward_chosen, reward_rejected to `to`."""
+    from rm_ensemble.artefact import score as score_pairs
+
+    if Path(to).exists() and not overwrite:
+        raise CurateError(f"{to}: exists; choose another --to, or add --overwrite")
+    table = score_pairs(Path(model), read_pairs(data, LoadOptions(heldout_share=0.0)).pairs, progress)
+    write_parquet(table, Path(to))
+    return table
+
+
+def evaluate(model: str | os.PathLike[str], data: Data, progress: Progress = no_progress) -> dict[str, Any]:
+    """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls."""
+    from rm_ensemble.artefact import score as score_pairs
+    from rm_ensemble.evaluate import evaluate_scores
+
+    pairs = read_pairs(data, LoadOptions(heldout_share=0.0)).pairs
+    return evaluate_scores(pairs, score_pairs(Path(model), pairs, progress))
+
+
+__all__ = ["audit", "check", "decide", "evaluate", "export", "load", "report", "retrain", "score", "strength", "vote"]

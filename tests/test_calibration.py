@@ -1,0 +1,110 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import expit
+
+from curate.calibration import (
+    agreement_slope,
+    assumed_error_rate,
+    calibrate,
+    error_rate_among_clear,
+    expected_calibration_error,
+    fit_agreement,
+    kind,
+    label_prob_from_agreement,
+    reliability,
+)
+
+
+def votes(n, error_rate, seed=0):
+    """Differences whose label is right with known chances: better by sigma(2 x), then swapped with `error_rate`."""
+    rng = np.random.default_rng(seed)
+    clean = rng.normal(0, 2, n)
+    clean *= np.where(rng.random(n) < expit(2 * np.abs(clean)), np.sign(clean), -np.sign(clean))  # label = better one
+    is_wrong = rng.random(n) < error_rate
+    return np.where(is_wrong, -clean, clean), is_wrong
+
+
+def test_slope_is_the_log_odds_of_agreement_at_one_size():
+    assert agreement_slope(np.array([1.0] * 9 + [-1.0])) == pytest.approx(np.log(9), abs=1e-4)
+    assert agreement_slope(np.array([5.0] * 9 + [-5.0])) == pytest.approx(np.log(9) / 5, abs=1e-4)
+
+
+def test_an_ensemble_worse_than_chance_has_slope_zero():
+    assert agreement_slope(np.array([-1.0, -1.0, 1.0])) == pytest.approx(0.0, abs=1e-4)
+    assert agreement_slope(np.zeros(3)) == 0.0
+
+
+def test_label_prob_closed_forms():
+    assert label_prob_from_agreement(np.array([0.5]), 0.25)[0] == pytest.approx(1 - 0.25)  # no evidence: the base rate
+    prob = label_prob_from_agreement(np.linspace(0, 1, 101), 0.2)
+    assert (np.diff(prob) >= 0).all()
+    assert prob.min() > 0
+    assert prob.max() < 1
+
+
+def test_label_prob_is_calibrated_under_its_own_assumption():
+    mean, is_wrong = votes(40_000, 0.2)
+    strength = pl.DataFrame({"strength_mean": mean})
+    table, facts = calibrate(strength, np.zeros(len(mean), bool), np.arange(len(mean)))
+    assert facts["assumed_error_rate"] == pytest.approx(0.2, abs=0.02)
+    predicted = table["label_prob"].to_numpy()
+    for low in (0.2, 0.4, 0.6, 0.8):
+        inside = (predicted >= low) & (predicted < low + 0.2)
+        assert (~is_wrong[inside]).mean() == pytest.approx(predicted[inside].mean(), abs=0.06)
+
+
+def test_error_rate_among_clear_is_the_rate_of_uniform_errors():
+    mean, _ = votes(20_000, 0.3)
+    curve = error_rate_among_clear(mean, np.arange(len(mean)))
+    assert [point.top_share for point in curve] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
+    assert curve[2].rate.low <= 0.3 <= curve[2].rate.high
+    assert assumed_error_rate(curve) == curve[2].rate.value
+
+
+def test_too_few_pairs_for_a_rate_leave_label_prob_missing():
+    table, facts = calibrate(pl.DataFrame({"strength_mean": [1.0, -1.0]}), np.zeros(2, bool), np.array(["a", "b"]))
+    assert table["label_prob"].null_count() == 2
+    assert facts["assumed_error_rate"] is None
+
+
+def test_ties_have_no_label_prob_and_do_not_move_the_fit():
+    mean, _ = votes(2_000, 0.1)
+    with_ties = np.concatenate([mean, np.full(500, -3.0)])
+    is_tie = np.arange(2_500) >= 2_000
+    table, facts = calibrate(pl.DataFrame({"strength_mean": with_ties}), is_tie, np.arange(2_500))
+    without, _ = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(2_000, bool), np.arange(2_000))
+    assert table["label_prob"][:2_000].equals(without["label_prob"])
+    assert table["label_prob"][2_000:].null_count() == 500
+    assert facts["agreement_fit"] == "isotonic"
+
+
+@pytest.mark.parametrize("n", [300, 3_000])
+def test_agreement_is_symmetric_and_monotone(n):
+    mean, _ = votes(n, 0.2)
+    agreement_of, _ = fit_agreement(mean)
+    grid = np.linspace(-5, 5, 101)
+    assert agreement_of(-grid) == pytest.approx(1 - agreement_of(grid))
+    assert (np.diff(agreement_of(grid)) >= 0).all()
+
+
+def test_reliability_of_a_perfect_and_of_an_overconfident_prediction():
+    mean, _ = votes(20_000, 0.0)
+    groups = np.arange(len(mean))
+    fitted = reliability(expit(agreement_slope(mean) * mean), groups)
+    assert expected_calibration_error(fitted) < 0.03
+    assert expected_calibration_error(reliability(expit(20 * mean), groups)) > expected_calibration_error(fitted)
+    assert sum(row["n_pairs"] for row in fitted) == 2 * len(mean)
+
+
+def test_kinds():
+    rows = pl.DataFrame(
+        {
+            "vote_share": [0.0, 0.5, 0.5, 1.0, 1.0, 0.1],
+            "strength_std": [0.1, 0.9, 0.1, 0.1, 0.1, None],
+            "strength_mean": [-2.0, 0.1, 0.1, 2.0, 0.4, -0.1],
+            "label_prob": [0.1, 0.8, 0.8, 0.99, 0.9, 0.7],
+            "agreement": [0.1, 0.5, 0.5, 0.95, 0.7, 0.4],
+        }
+    )
+    assert rows.select(kind())["kind"].to_list() == ["wrong", "hard", "ambiguous", "easy", "normal", "ambiguous"]
