@@ -5,6 +5,7 @@ position.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -44,3 +45,35 @@ def stable_hash(text: str) -> str:
     '137c4ba2345af8c0'
     """
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def prompt_group(
+    prompt: Sequence[Mapping[str, str]], chosen: Sequence[Mapping[str, str]], rejected: Sequence[Mapping[str, str]]
+) -> str:
+    """The group of a pair: the hash of its first user turn, system turns excluded (METHODS.md section 2).
+
+    Without a user turn, or with a blank one, the two responses stand for the prompt, in either order.
+
+    >>> question, answer = [{"role": "user", "content": "Sky?"}], [{"role": "assistant", "content": "Blue."}]
+    >>> prompt_group(question, answer, []) == prompt_group(question, [], answer) == stable_hash("Sky?")
+    True
+    """
+    for message in prompt:
+        if message["role"] == "user":
+            if message["content"].strip():
+                return stable_hash(message["content"])
+            break
+    return stable_hash("\0".join(sorted("\n\n".join(turn["content"] for turn in side) for side in (chosen, rejected))))
+
+
+def heldout_groups(groups: Iterable[str], share: float, seed: int) -> set[str]:
+    """The groups that no member trains on: the `share` of smallest seeded hash; none of fewer than 10.
+
+    >>> len(heldout_groups(map(str, range(40)), 0.1, seed=0)), heldout_groups(map(str, range(9)), 0.1, seed=0)
+    (4, set())
+    """
+    unique = set(groups)
+    if len(unique) < 10:
+        return set()
+    ordered = sorted(unique, key=lambda group: (stable_hash(f"{seed}:{group}"), group))
+    return set(ordered[: round(share * len(ordered))])

@@ -1,0 +1,221 @@
+"""Files of rows: .jsonl, .json, .csv, .parquet and .arrow, plain or .gz or .zst, a row at a time with its place.
+
+A place is `FILE: row 3 (line 4)`; rows count from 0 as in `pair_id`, lines from 1 as in an editor. Blank lines are no
+rows. A line that cannot be read ends the reading with one error that names it: no row is ever skipped.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+
+from curate.errors import CurateError
+
+Row = dict[str, Any]
+PlacedRow = tuple[str, Row]
+
+COMPRESSIONS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
+BATCH_ROWS = 2048  # rows of a parquet or arrow file that are Python objects at one time
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that says what is in a file, without the compression: `.jsonl` for `a.jsonl.gz`, "" for unknown ones.
+
+    >>> kind_of(Path("hh.test.jsonl.gz")), kind_of(Path("README.md"))
+    ('.jsonl', '')
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in KINDS else ""
+
+
+def source_name(path: Path) -> str:
+    """A file's or folder's name without the suffixes that say its kind and compression.
+
+    >>> source_name(Path("data/hh.test.jsonl.gz"))
+    'hh.test'
+    """
+    name = path.resolve().name if path.is_dir() else path.name
+    for suffix in (*COMPRESSIONS, kind_of(path)):
+        if suffix and name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def file_rows(path: Path) -> Iterator[PlacedRow]:
+    """Each row of a file with its place; refuses unknown kinds, damaged files and files without a row."""
+    kind = kind_of(path)
+    if not kind:
+        raise CurateError(f"{path}: unknown kind of file; expected {', '.join(KINDS)}, plain or with .gz or .zst")
+    n_rows = 0
+    try:
+        with open_plain(path) as stream:
+            for place, row in KINDS[kind](stream, path):
+                yield f"{path}: {place}", row
+                n_rows += 1
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CurateError(f"{path}: damaged or cut short ({reason}); fetch or write it again") from None
+    if n_rows == 0:
+        raise CurateError(f"{path}: holds no rows; expected at least one pair")
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file's decompressed bytes as a stream; the first bytes decide, and must agree with a .gz or .zst suffix."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except FileNotFoundError:
+        raise CurateError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise CurateError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if not start:
+        raise CurateError(f"{path}: empty file; expected at least one pair")
+    suffix = path.suffix.lower()
+    for known, (compression, magic) in COMPRESSIONS.items():
+        if start.startswith(magic):
+            return buffered(pa.input_stream(str(path), compression=compression))
+        if suffix == known:
+            raise CurateError(f"{path}: named {known} but not {compression} data; remove {known} from its name")
+    return path.open("rb")
+
+
+def buffered(stream: pa.NativeFile) -> BinaryIO:
+    """An arrow stream as a Python stream that gives lines quickly."""
+    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20))
+
+
+def decode(data: bytes, path: Path, line: int) -> str:
+    """UTF-8 text, which begins on `line`, without a byte order mark; refuses anything else, naming the line."""
+    try:
+        return data.decode("utf-8-sig" if line == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        at = line + data.count(b"\n", 0, error.start)
+        found = f"byte 0x{data[error.start]:02x}"
+        raise CurateError(f"{path}: not UTF-8 text at line {at} ({found}); save the file as UTF-8") from None
+
+
+def parse_json(text: str, path: Path, line: int) -> Any:
+    """The value of a JSON text that begins on `line`; NaN and lone surrogates pass and are refused where they matter.
+
+    The standard parser, not a faster one, because it keeps integers of any length (ids) exact.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        at = f"line {line + error.lineno - 1}"
+        raise CurateError(
+            f"{path}: not JSON at {at}: {error.msg} (column {error.colno}); mend that line, or check the file's suffix"
+        ) from None
+    except RecursionError:
+        raise CurateError(f"{path}: nested too deeply at line {line}; expected a pair of texts or messages") from None
+    except ValueError as error:  # a number of more than 4,300 digits
+        raise CurateError(f"{path}: not a usable number at line {line}: {error}") from None
+
+
+def as_row(value: Any, path: Path, place: str) -> Row:
+    """A JSON value that has to be an object."""
+    if not isinstance(value, dict):
+        found = "null" if value is None else type(value).__name__
+        raise CurateError(f'{path}: {place} is {found}; expected an object like {{"prompt": ..., "chosen": ...}}')
+    return value
+
+
+def json_lines(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
+    """One JSON object per line."""
+    row = 0
+    for line, data in enumerate(stream, start=1):
+        text = decode(data, path, line)
+        if text.isspace() or not text:
+            continue
+        place = f"row {row} (line {line})"
+        yield place, as_row(parse_json(text, path, line), path, place)
+        row += 1
+
+
+def json_list(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+    """A JSON list of objects; a .json file that begins with an object is read as JSON lines."""
+    data = stream.read()
+    text = decode(data, path, 1)
+    if not text.lstrip().startswith("["):
+        yield from json_lines(io.BytesIO(data), path)
+        return
+    for row, value in enumerate(parse_json(text, path, 1)):
+        yield f"row {row}", as_row(value, path, f"row {row}")
+
+
+def csv_rows(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
+    """A comma-separated table with a header; every cell is text, numbers and lists are read from it later."""
+    lines = (decode(data, path, line) for line, data in enumerate(stream, start=1))
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses responses over 128 KiB
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header):
+            raise CurateError(f"{path}: a column name is there twice: {', '.join(header)}; rename one")
+        for row, cells in enumerate(cells for cells in reader if cells):
+            if len(cells) != len(header):
+                raise CurateError(
+                    f"{path}: row {row} (line {reader.line_num}) has {len(cells)} cells, the header {len(header)}; "
+                    "put quotes around texts that hold commas or line breaks"
+                )
+            yield f"row {row} (line {reader.line_num})", dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise CurateError(f"{path}: not CSV at line {reader.line_num}: {error}; mend that line") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def parquet_rows(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+    """A parquet file, a few thousand rows in memory at a time."""
+    file = pa.parquet.ParquetFile(seekable(stream))
+    yield from batch_rows(file.iter_batches(batch_size=BATCH_ROWS), path)
+
+
+def arrow_rows(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+    """An arrow file, or the arrow stream that `datasets` writes."""
+    source = seekable(stream)
+    try:
+        file = pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        yield from batch_rows(pa.ipc.open_stream(source), path)
+        return
+    yield from batch_rows((file.get_batch(number) for number in range(file.num_record_batches)), path)
+
+
+def seekable(stream: BinaryIO) -> BinaryIO:
+    """The stream itself, or its decompressed bytes in memory."""
+    return stream if isinstance(stream, io.BufferedReader) and stream.seekable() else io.BytesIO(stream.read())
+
+
+def batch_rows(batches: Iterable[pa.RecordBatch], name: Path | str) -> Iterator[PlacedRow]:
+    """The rows of arrow batches, each batch checked before it is trusted."""
+    row = 0
+    for batch in batches:
+        if len(set(batch.schema.names)) < len(batch.schema.names):
+            raise CurateError(f"{name}: a column name is there twice: {', '.join(batch.schema.names)}; rename one")
+        batch.validate(full=True)
+        for values in cast(pl.DataFrame, pl.from_arrow(batch)).iter_rows(named=True):
+            yield f"row {row}", values
+            row += 1
+
+
+Reader = Callable[[Any, Path], Iterator[PlacedRow]]
+KINDS: dict[str, Reader] = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_list,
+    ".csv": csv_rows,
+    ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
+}

@@ -1,0 +1,174 @@
+"""Where rows come from: a file, a folder of shards, a dataset on the Hugging Face Hub, or a table in memory."""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import polars as pl
+
+from curate.errors import CurateError
+from curate.files import BATCH_ROWS, PlacedRow, batch_rows, file_rows, kind_of, source_name
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+
+Data: TypeAlias = "str | os.PathLike[str] | pl.DataFrame | pl.LazyFrame | pd.DataFrame | datasets.Dataset"
+
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[^:/]*))?(?::(?P<split>[^:/]+))?")
+SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
+BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "provenance.json"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows with their places, and what `pair_id` and the report say about where they come from."""
+
+    name: str
+    split: str
+    rows: Iterator[PlacedRow]
+    is_untyped: bool = False  # every cell is text (CSV)
+    notes: tuple[str, ...] = ()
+
+
+def open_source(data: "Data", split: str) -> Source:
+    """The rows of whatever the user named; a path that exists wins over a hub id of the same spelling."""
+    if not isinstance(data, str | os.PathLike):
+        return table_source(data, split)
+    path = Path(data)
+    if path.is_dir():
+        return folder_source(path, split)
+    hub_id = HUB_ID.fullmatch(str(data))
+    if hub_id and not path.exists() and not kind_of(path):
+        return hub_source(hub_id, split)
+    return Source(source_name(path), split, file_rows(path), is_untyped=kind_of(path) == ".csv")
+
+
+def folder_source(folder: Path, split: str) -> Source:
+    """All shards of a folder in name order; files named after another split are left out, with a note.
+
+    The shards lie in the folder's `data/` (our exports, hub checkouts), or in the folder, or in its subfolder `split`.
+    """
+    if (folder / "run.json").is_file():
+        raise CurateError(f"{folder}: a run folder, not data; name the data it was made from")
+    places = [place for place in (folder / "data", folder, folder / split) if place.is_dir()]
+    found = next((files for files in map(shards, places) if files), [])
+    files = [file for file in found if split_of(file) in (split, None)]
+    if not files:
+        known = f" of split {split!r} (found {', '.join(file.name for file in found)})" if found else ""
+        raise CurateError(f"{folder}: no files of rows{known}; name a file, or the folder that holds the shards")
+    kinds = sorted({kind_of(file) for file in files})
+    if len(kinds) > 1:
+        raise CurateError(f"{folder}: holds files of several kinds ({', '.join(kinds)}); name one file")
+    left_out = [file.name for file in found if file not in files]
+    notes = (f"left out as another split than {split}: {', '.join(left_out)}",) if left_out else ()
+    rows = chain.from_iterable(map(file_rows, files))
+    return Source(source_name(folder), split, rows, is_untyped=kinds == [".csv"], notes=notes)
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files of rows directly in a folder, in name order."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and kind_of(path) and path.name not in BOOKKEEPING and not path.name.startswith((".", "_"))
+    )
+
+
+def split_of(file: Path) -> str | None:
+    """The well-known split that a file's name begins with, None for any other name.
+
+    >>> split_of(Path("test-00000-of-00001.parquet")), split_of(Path("training.jsonl"))
+    ('test', None)
+    """
+    return next((split for split in SPLITS if re.match(rf"{split}(?![a-z])", file.name)), None)
+
+
+def hub_source(hub_id: re.Match[str], split: str) -> Source:
+    """A dataset of the Hub, read through `datasets.load_dataset`.
+
+    `org/name:config:split` says all; `org/name:word` is a split where the word begins with a well-known split's name
+    (`test`, `train_prefs`) and a config otherwise; `org/name::split` is the split of the default config.
+    """
+    import datasets
+
+    name, config, own_split = hub_id["name"], hub_id["config"] or None, hub_id["split"]
+    if config and not own_split and split_of(Path(config)):
+        config, own_split = None, config
+    split = own_split or split
+    try:
+        dataset = datasets.load_dataset(name, config, split=split)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CurateError(
+            f"{hub_id[0]}: no such file or folder here, and the Hub did not give it ({reason}); "
+            "check the path, or ORG/NAME[:CONFIG][:SPLIT] and the network"
+        ) from None
+    return Source(name, split, dataset_rows(dataset, name))
+
+
+def table_source(data: Any, split: str) -> Source:
+    """A table in memory: polars, pandas, or a dataset of the `datasets` library (one split of a dictionary of them)."""
+    library = type(data).__module__.partition(".")[0]
+    if isinstance(data, pl.LazyFrame):
+        data = data.collect()
+    if isinstance(data, pl.DataFrame):
+        return Source("data", split, polars_rows(data))
+    if library == "pandas":
+        return Source("data", split, pandas_rows(data))
+    if library == "datasets":
+        if isinstance(data, dict):
+            if split not in data:
+                raise CurateError(f"data: no split {split!r}; choose one of {', '.join(data)} with split=")
+            data = data[split]
+        return Source("data", split, dataset_rows(data, "data"))
+    raise CurateError(
+        f"data is {type(data).__name__}; expected a path, a hub id, or a polars, pandas or datasets table"
+    )
+
+
+def polars_rows(table: pl.DataFrame) -> Iterator[PlacedRow]:
+    """The rows of a polars table."""
+    for row, values in enumerate(table.iter_rows(named=True)):
+        yield f"data: row {row}", values
+
+
+def dataset_rows(dataset: Any, name: str) -> Iterator[PlacedRow]:
+    """The rows of a `datasets.Dataset`, through arrow; of a streamed one, as they come."""
+    import datasets
+
+    if isinstance(dataset, datasets.Dataset):
+        tables = dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
+        batches = (batch for table in tables for batch in table.to_batches())
+        return ((f"{name}: {place}", row) for place, row in batch_rows(batches, name))
+    return ((f"{name}: row {row}", values) for row, values in enumerate(dataset))
+
+
+def pandas_rows(table: "pd.DataFrame") -> Iterator[PlacedRow]:
+    """The rows of a pandas table as plain Python values; NaN, NaT and NA, its marks of a missing value, become None."""
+    if not table.columns.is_unique:
+        raise CurateError("data: a column name is there twice; rename one")
+    for start in range(0, len(table), BATCH_ROWS):
+        part = table.iloc[start : start + BATCH_ROWS]
+        for row, values in enumerate(part.to_dict("records"), start=start):
+            yield f"data: row {row}", {str(name): plain(value) for name, value in values.items()}
+
+
+def plain(value: Any) -> Any:
+    """A pandas cell without numpy in it."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, np.generic):
+        value = value.item()
+    is_missing = value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return None if is_missing else value
