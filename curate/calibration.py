@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
-from sklearn.isotonic import IsotonicRegression
 
 from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap
 
@@ -28,6 +25,15 @@ WIDE_SPREAD = 0.5  # in units of the median |difference| of a model
 EASY_AGREEMENT = 0.9
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function, without overflow at either end.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
+
+
 def agreement_slope(mean: np.ndarray) -> float:
     """1/T of agreement = sigma(mean/T), the maximum of the likelihood of the given labels with sides randomised.
 
@@ -37,11 +43,13 @@ def agreement_slope(mean: np.ndarray) -> float:
     >>> round(agreement_slope(np.array([1.0, 1.0, 1.0, -1.0])), 3)   # ln 3: three of four agree
     1.099
     """
+    from scipy.optimize import minimize_scalar
+
     if len(mean) == 0 or not np.any(mean):
         return 0.0
     width = float(np.median(np.abs(mean[mean != 0])))
     unit = mean / width
-    fit = minimize_scalar(lambda slope: -log_expit(slope * unit).sum(), bounds=(0.0, 20.0), method="bounded")
+    fit = minimize_scalar(lambda slope: np.logaddexp(0.0, -slope * unit).sum(), bounds=(0.0, 20.0), method="bounded")
     return float(fit.x) / width
 
 
@@ -51,9 +59,11 @@ def fit_agreement(mean: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray],
     Isotonic from 1,000 pairs on, since label errors bound it away from 0 and 1 and a logistic curve has no such bound;
     below that sigma(mean/T). Both are symmetric: agreement(-mean) = 1 - agreement(mean).
     """
+    from sklearn.isotonic import IsotonicRegression
+
     if len(mean) < FEWEST_ISOTONIC:
         slope = agreement_slope(mean)
-        return (lambda m: np.asarray(expit(slope * m))), "sigmoid"
+        return (lambda m: sigmoid(slope * m)), "sigmoid"
     steps = IsotonicRegression(out_of_bounds="clip")
     steps.fit(np.concatenate([mean, -mean]), np.concatenate([np.ones_like(mean), np.zeros_like(mean)]))
     return (lambda m: np.asarray(steps.predict(m))), "isotonic"

@@ -74,9 +74,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _option(entry: "dataclasses.Field[Any]") -> inspect.Parameter:
     annotation = Annotated[entry.type, typer.Option(help=entry.metadata["help"])]  # type: ignore[valid-type]
-    return inspect.Parameter(
-        entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation
-    )
+    return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)
 
 
 @command
@@ -199,7 +197,9 @@ def evaluate(
 
 @command
 def demo(
-    to: Annotated[Path, typer.Option("--to", help="folder for the sample, the run, the export and the model")] = Path("demo"),
+    to: Annotated[Path, typer.Option("--to", help="folder for the sample, the run, the export and the model")] = Path(
+        "demo"
+    ),
     overwrite: Overwrite = False,
 ) -> None:
     """Audit, export and retrain on a generated sample with planted label errors, and show what was found."""

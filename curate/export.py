@@ -214,7 +214,8 @@ def card(counts: dict[str, int], columns: list[str], options: ExportOptions, pro
         )
     if provenance.get("n_over_1024_tokens"):
         lines.append(
-            f"{provenance['n_over_1024_tokens']:,} of the pairs read are over TRL's default of 1,024 tokens, and TRL drops such.\n"
+            f"{provenance['n_over_1024_tokens']:,} of the pairs read are over TRL's default of 1,024 tokens; "
+            "TRL drops such pairs.\n"
         )
     lines.append(
         "`removed/removed.parquet` holds every removed pair with its reason, `removed/diff.parquet` what changed, "

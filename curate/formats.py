@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import orjson
 import polars as pl
+import pyarrow as pa
 
 from curate import schemas
 from curate.errors import CurateError, unknown_choice
@@ -23,7 +24,7 @@ from curate.schemas import GivenPair
 from curate.sources import Data, Source, open_source
 
 FIRST_ROWS = 100  # the format is recognised from this many rows
-CHUNK_ROWS = 50_000  # rows that are Python objects at one time
+CHUNK_ROWS = 4096  # rows that are Python objects at one time
 SIDES = ("chosen", "rejected")
 JSON_CELLS = ("label", "votes", "meta")  # columns of a CSV file that hold JSON
 OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *JSON_CELLS)
@@ -235,8 +236,8 @@ def pair_table(given: Sequence[tuple[GivenPair, str]], source: Source, start: in
         "group": [prompt_group(pair.prompt, pair.chosen, pair.rejected) for pair in pairs],
         "is_heldout": [False] * len(pairs),
         "label_strength": [pair.label_strength for pair in pairs],
-        "votes": [pair.votes for pair in pairs],
-        "annotators": [pair.annotators for pair in pairs],
+        "votes": pl.Series(pa.array([pair.votes for pair in pairs], pa.large_list(pa.float64()))),
+        "annotators": pl.Series(pa.array([pair.annotators for pair in pairs], pa.large_list(pa.large_string()))),
         "source": [source.name] * len(pairs),
         "extra": [extra for _, extra in given],
     }

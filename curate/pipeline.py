@@ -52,9 +52,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("prefcurate", "torch", "transformers", "polars", "duckdb", "scikit-learn")}
 
 
-def load(
-    data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False
-) -> Run:
+def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False) -> Run:
     """Read a preference dataset into the run folder `out` (pairs.parquet); nothing is written if a row is bad.
 
     A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
@@ -293,7 +291,9 @@ def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:
     if unknown:
         known = ", ".join(sorted(set().union(*fields)))
         raise CurateError(f"unknown option {sorted(unknown)[0]!r}: choose from {known}")
-    return [cls(**{name: given[name] for name in names & set(given)}) for cls, names in zip(classes, fields, strict=True)]
+    return [
+        cls(**{name: given[name] for name in names & set(given)}) for cls, names in zip(classes, fields, strict=True)
+    ]
 
 
 def export(
@@ -379,6 +379,7 @@ def score(
 def evaluate(model: str | os.PathLike[str], data: Data, progress: Progress = no_progress) -> dict[str, Any]:
     """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls."""
     from rm_ensemble.artefact import score as score_pairs
+
     from rm_ensemble.evaluate import evaluate_scores
 
     pairs = read_pairs(data, LoadOptions(heldout_share=0.0)).pairs

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import polars as pl
 import yaml
 
 from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie
+
+if TYPE_CHECKING:
+    import duckdb
 
 ACTIONS = ("keep", "flip", "drop", "smooth")
 MARGINS = ("none", "scaled", "raw")
@@ -96,8 +98,10 @@ def load_policy(name: str) -> Policy:
     return policy_from(Path(name).stem, entry, name)
 
 
-def sandbox() -> duckdb.DuckDBPyConnection:
+def sandbox() -> "duckdb.DuckDBPyConnection":
     """A database that reads no file and no network, and whose settings can no longer be changed."""
+    import duckdb
+
     connection = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -110,6 +114,8 @@ def evaluate_sql(table: pl.DataFrame, expressions: list[tuple[str, str]]) -> pl.
     `expressions` are (expression, place) pairs; the columns are named "0", "1", ... A bad expression is refused with
     the place, the SQL error and the columns there are.
     """
+    import duckdb
+
     columns = []
     with sandbox() as connection:
         connection.register("pair", table.with_row_index("_row").to_arrow())

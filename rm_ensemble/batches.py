@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from curate.errors import CurateError
+from curate.options import FeatureOptions
 from curate.run import Progress, no_progress
-from rm_ensemble.backbone import FeatureOptions, find_backbone, load_tokenizer
+from rm_ensemble.backbone import find_backbone, load_tokenizer
 
 Ints = npt.NDArray[np.int64]
 Messages = list[dict[str, str]]

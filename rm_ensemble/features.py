@@ -13,11 +13,11 @@ import torch
 from transformers import PreTrainedModel
 
 from curate.errors import CurateError
+from curate.options import FeatureOptions
 from curate.run import Progress, key_of, no_progress
 from rm_ensemble.backbone import (
     DTYPES,
     Backbone,
-    FeatureOptions,
     compute_device,
     compute_dtype,
     find_backbone,

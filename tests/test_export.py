@@ -110,7 +110,7 @@ def test_unknown_choices_are_refused(field):
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 @pytest.mark.parametrize("form", ["standard", "conversational"])
-def test_load_dataset_gives_the_curated_pairs_and_nothing_else(tables, tmp_path, kind, form, monkeypatch):
+def test_load_dataset_gives_the_curated_pairs_and_nothing_else(tables, tmp_path, kind, form):
     import datasets
 
     options = ExportOptions(file=kind)

@@ -59,7 +59,9 @@ def test_auto_drops_smooths_keeps_and_never_flips():
     assert decisions["weight"].to_list() == [1.0, 0.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("check", ["identical_responses", "empty_response", "exact_duplicate_pair", "contradicting_labels"])
+@pytest.mark.parametrize(
+    "check", ["identical_responses", "empty_response", "exact_duplicate_pair", "contradicting_labels"]
+)
 def test_auto_drops_what_a_check_found_and_says_which(check):
     decisions = decide(*tables([1.0, 1.0], [0.9, 0.9], **{check: [1]}), load_policy("auto"))
     assert decisions["action"].to_list() == ["keep", "drop"]
@@ -67,7 +69,9 @@ def test_auto_drops_what_a_check_found_and_says_which(check):
 
 
 def test_ties_are_kept_before_any_rule_and_never_flipped():
-    always = policy_from("always", {"rules": [{"where": "true", "do": "flip", "reason": "all"}], "margin": "raw"}, "x.yaml")
+    always = policy_from(
+        "always", {"rules": [{"where": "true", "do": "flip", "reason": "all"}], "margin": "raw"}, "x.yaml"
+    )
     decisions = decide(*tables([-3.0, -3.0], label_strengths=[0.5, None]), always)
     assert decisions["action"].to_list() == ["keep", "flip"]
     assert decisions["reason"].to_list() == ["tie", "all"]
@@ -154,4 +158,6 @@ def test_load_policy_by_name_and_by_file(tmp_path):
     file.write_text("rules: [")
     with pytest.raises(CurateError, match="not YAML"):
         load_policy(str(file))
-    assert {"auto", "secrets2-flip", "secrets2-margin", "secrets2-flip-margin", "secrets2-soft-margin"} <= set(presets())
+    assert {"auto", "secrets2-flip", "secrets2-margin", "secrets2-flip-margin", "secrets2-soft-margin"} <= set(
+        presets()
+    )

@@ -56,7 +56,9 @@ def test_votes_of_another_run_are_refused(tmp_path):
     (tmp_path / "votes").mkdir()
     with pytest.raises(CurateError, match="no votes; run first: curate vote"):
         read_votes(tmp_path, pl.Series(["a", "b"]))
-    member = pl.DataFrame({"pair_id": ["a", "b"], "reward_chosen": [1.0, 2.0], "reward_rejected": [0.5, 3.0], "fold": 0})
+    member = pl.DataFrame(
+        {"pair_id": ["a", "b"], "reward_chosen": [1.0, 2.0], "reward_rejected": [0.5, 3.0], "fold": 0}
+    )
     member.write_parquet(tmp_path / "votes" / "member-00.parquet")
     differences, folds = read_votes(tmp_path, pl.Series(["a", "b"]))
     assert differences.tolist() == [[0.5], [-1.0]]
