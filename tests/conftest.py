@@ -1,0 +1,49 @@
+"""Fixtures that all tests share: the folder of real data, and small pair tables."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from curate.pairs import PAIR_SCHEMA, prompt_group
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of real preference data; tests that need it are skipped where it is not named."""
+    folder = os.environ.get("CURATE_TEST_DATA")
+    if not folder:
+        pytest.skip("CURATE_TEST_DATA is not set: no real preference data here")
+    if not (Path(folder) / "hh_rlhf_test.jsonl.gz").is_file():
+        pytest.skip(f"CURATE_TEST_DATA={folder} holds no hh_rlhf_test.jsonl.gz")
+    return Path(folder)
+
+
+def said(value, role):
+    """A text as one message, messages as they are."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}] if value or role == "assistant" else []
+    return value
+
+
+@pytest.fixture
+def make_pairs():
+    """A function that makes a pair table of (prompt, chosen, rejected) rows; other columns by keyword, whole."""
+
+    def make(*rows, **columns):
+        sides = [(said(prompt, "user"), said(a, "assistant"), said(b, "assistant")) for prompt, a, b in rows]
+        table = {
+            "pair_id": [f"toy:train:{row}" for row in range(len(rows))],
+            **{name: [side[i] for side in sides] for i, name in enumerate(("prompt", "chosen", "rejected"))},
+            "group": [prompt_group(*side) for side in sides],
+            "is_heldout": [False] * len(rows),
+            "label_strength": [None] * len(rows),
+            "votes": [None] * len(rows),
+            "annotators": [None] * len(rows),
+            "source": ["toy"] * len(rows),
+            "extra": ["{}"] * len(rows),
+        }
+        return pl.DataFrame(table | columns, schema=PAIR_SCHEMA)
+
+    return make
