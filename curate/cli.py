@@ -54,7 +54,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 if entry.metadata:  # a field without help is not for the command line
                     parameters.setdefault(entry.name, _option(entry))
         else:
-            parameters[parameter.name] = parameter
+            parameters[parameter.name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
     @functools.wraps(function)
     def run_command(**given: Any) -> None:
@@ -65,15 +65,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         plain = {key: value for key, value in given.items() if key in inspect.signature(function).parameters}
         function(**plain, **options)
 
-    ordered = sorted(parameters.values(), key=lambda parameter: parameter.default is not inspect.Parameter.empty)
-    run_command.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+    run_command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    run_command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     app.command(name=function.__name__.removesuffix("_command"))(run_command)
     return run_command
 
 
 def _option(entry: "dataclasses.Field[Any]") -> inspect.Parameter:
-    annotation = Annotated[entry.type, typer.Option(help=entry.metadata["help"])]  # type: ignore[valid-type]
+    annotation: Any = Annotated.__class_getitem__((entry.type, typer.Option(help=entry.metadata["help"])))  # type: ignore[attr-defined]
     return inspect.Parameter(entry.name, inspect.Parameter.KEYWORD_ONLY, default=entry.default, annotation=annotation)
 
 

@@ -54,6 +54,8 @@ def source_name(path: Path) -> str:
 def file_rows(path: Path) -> Iterator[PlacedRow]:
     """Each row of a file with its place; refuses unknown kinds, damaged files and files without a row."""
     kind = kind_of(path)
+    if not path.exists():
+        raise CurateError(f"{path}: no such file; check the path")
     if not kind:
         raise CurateError(f"{path}: unknown kind of file; expected {', '.join(KINDS)}, plain or with .gz or .zst")
     n_rows = 0
@@ -62,7 +64,7 @@ def file_rows(path: Path) -> Iterator[PlacedRow]:
             for place, row in KINDS[kind](stream, path):
                 yield f"{path}: {place}", row
                 n_rows += 1
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise CurateError(f"{path}: damaged or cut short ({reason}); fetch or write it again") from None
     if n_rows == 0:
@@ -74,8 +76,6 @@ def open_plain(path: Path) -> BinaryIO:
     try:
         with path.open("rb") as file:
             start = file.read(4)
-    except FileNotFoundError:
-        raise CurateError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise CurateError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if not start:
@@ -114,7 +114,8 @@ def parse_json(text: str, path: Path, line: int) -> Any:
     except json.JSONDecodeError as error:
         at = f"line {line + error.lineno - 1}"
         raise CurateError(
-            f"{path}: not JSON at {at}: {error.msg} (column {error.colno}); mend that line, or check the file's suffix"
+            f"{path}: not JSON at {at}: {error.msg} (column {error.colno}); expected one object per line, "
+            "or in a .json file a list of objects"
         ) from None
     except RecursionError:
         raise CurateError(f"{path}: nested too deeply at line {line}; expected a pair of texts or messages") from None
@@ -134,7 +135,7 @@ def json_lines(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
     """One JSON object per line."""
     row = 0
     for line, data in enumerate(stream, start=1):
-        text = decode(data, path, line)
+        text = decode(data, path, line).rstrip("\r\n")
         if text.isspace() or not text:
             continue
         place = f"row {row} (line {line})"
@@ -202,12 +203,24 @@ def batch_rows(batches: Iterable[pa.RecordBatch], name: Path | str) -> Iterator[
     """The rows of arrow batches, each batch checked before it is trusted."""
     row = 0
     for batch in batches:
-        if len(set(batch.schema.names)) < len(batch.schema.names):
-            raise CurateError(f"{name}: a column name is there twice: {', '.join(batch.schema.names)}; rename one")
+        names = column_names(batch.schema)
+        if len(set(names)) < len(names):
+            raise CurateError(f"{name}: a column name is there twice: {', '.join(names)}; rename one")
         batch.validate(full=True)
-        for values in cast(pl.DataFrame, pl.from_arrow(batch)).iter_rows(named=True):
+        table = cast(pl.DataFrame, pl.from_arrow(batch.replace_schema_metadata(None)))
+        for values in table.iter_rows(named=True):
             yield f"row {row}", values
             row += 1
+
+
+def column_names(fields: Iterable[pa.Field]) -> list[str]:
+    """The names of fields; raises UnicodeDecodeError where one of them or of the fields within them is not text."""
+    names = []
+    for entry in fields:
+        column_names(entry.type.field(number) for number in range(entry.type.num_fields))
+        names.append(entry.name)
+    return names
+
 
 
 Reader = Callable[[Any, Path], Iterator[PlacedRow]]

@@ -26,8 +26,8 @@ from curate.sources import Data, Source, open_source
 FIRST_ROWS = 100  # the format is recognised from this many rows
 CHUNK_ROWS = 4096  # rows that are Python objects at one time
 SIDES = ("chosen", "rejected")
-JSON_CELLS = ("label", "votes", "meta")  # columns of a CSV file that hold JSON
-OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *JSON_CELLS)
+CELLS = {"label": float, "votes": json.loads, "meta": json.loads}  # how the cells of a CSV file that are no texts are read
+OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *CELLS)
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -202,11 +202,12 @@ def read_row(
 
 
 def typed(row: Row) -> Row:
-    """A CSV row with the numbers and lists of its label, votes and meta cells read; text that is neither stays."""
+    """A CSV row with the number in its label cell and the JSON in its votes and meta cells; what is neither stays text."""
     values = dict(row)
-    for name in JSON_CELLS:
-        with suppress(ValueError):
-            values[name] = json.loads(row[name]) if name in row else None
+    for name, read in CELLS.items():
+        if name in row:
+            with suppress(ValueError):
+                values[name] = read(row[name])
     return values
 
 

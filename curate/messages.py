@@ -1,5 +1,6 @@
 """Texts and messages: what a given value says as a list of {role, content}, and where two conversations part."""
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -21,16 +22,16 @@ NOT_A_RESPONSE = {"system", "developer", "user", "tool"}
 def describe(value: Any) -> str:
     """What a value is, for error messages.
 
-    >>> describe(None), describe(3.5), describe([]), describe(float("nan"))
-    ('null', 'a number (3.5)', 'a list', 'NaN')
+    >>> describe(None), describe(3.5), describe("good"), describe([]), describe(float("nan"))
+    ('null', '3.5', "text ('good')", 'a list', 'NaN')
     """
-    if value is None:
-        return "null"
+    if isinstance(value, str):
+        return f"text ({value[:20]!r}{'...' * (len(value) > 20)})"
     if isinstance(value, float) and math.isnan(value):
         return "NaN"
-    if isinstance(value, bool | int | float):
-        return f"a number ({value})" if not isinstance(value, bool) else str(value).lower()
-    kinds: dict[type, str] = {str: "text", list: "a list", dict: "an object", bytes: "bytes"}
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    kinds: dict[type, str] = {list: "a list", dict: "an object", bytes: "bytes"}
     return kinds.get(type(value), type(value).__name__)
 
 

@@ -13,3 +13,33 @@ class FeatureOptions:
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
     blocks: tuple[str, ...] = DEFAULT_BLOCKS
+
+
+@dataclass(frozen=True)
+class VoteOptions:
+    """The ensemble: what its members are, what they train on and which pairs each of them scores."""
+
+    ensemble: str = field(default="head", metadata={"help": "head: one frozen backbone, all heads trained together"})
+    backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
+    members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own folds and its own start"})
+    folds: int = field(default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"})
+    folds_by: str = field(default="prompt", metadata={"help": "what stays in one fold: prompt, or pair"})
+    scoring: str = field(
+        default="out-of-fold", metadata={"help": "out-of-fold, or in-sample: every member trains on all pairs it scores"}
+    )
+    max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
+    dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
+    seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+
+    @property
+    def features(self) -> FeatureOptions:
+        """What the backbone computes for this ensemble."""
+        return FeatureOptions(self.backbone, self.max_tokens, self.dtype)
+
+
+@dataclass(frozen=True)
+class RetrainOptions:
+    """How the final reward models, curated and raw, are trained."""
+
+    train: str = field(default="head", metadata={"help": "head (frozen backbone) or full (fine-tuning)"})
+    seed: int = field(default=0, metadata={"help": "seed of every random choice"})
