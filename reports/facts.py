@@ -1,0 +1,261 @@
+"""A run folder to one versioned JSON: everything that the report says, and nothing that the stages did not compute.
+
+What was not computed is missing from the JSON, never zero. Nothing here depends on the clock, on where the run folder
+is, or on the order in which a library sums.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.intervals import agreement_with_label, cluster_bootstrap, length_difference
+from curate.pairs import is_tie
+from curate.run import STAGES, Run
+from reports.slices import slices
+from reports.suspicious import suspicious_pairs
+from reports.verdict import verdict
+
+FACTS_VERSION = 1
+
+KINDS = {  # from most to least doubtful
+    "wrong": "the members agree against the label",
+    "ambiguous": "the votes are near zero",
+    "hard": "the members disagree widely",
+    "normal": "the votes are for the label",
+    "easy": "the votes are firmly for the label",
+}
+ACTIONS = ("keep", "smooth", "flip", "drop")
+N_BINS = 60  # even, so that zero lies on an edge
+N_POINTS = 4000  # more points than this say nothing new and make the page slow
+
+Facts = dict[str, Any]
+
+
+def facts(run: Run) -> Facts:
+    """Everything the report says about a run, as JSON values.
+
+    Needs the stage `load`; every part that rests on another stage is left out where that stage has not run.
+    """
+    table = judged_pairs(run)
+    parts = {
+        "facts_version": FACTS_VERSION,
+        "data": data(run, table),
+        "warnings": warnings(run, table),
+        "ensemble": ensemble(run, table),
+        "checks": checks(run, len(table)),
+        "clear_errors": clear_errors(run),
+        "agreement": agreement(run),
+        "decisions": decisions(run, table),
+        "strength": strength(table),
+        "suspicious": suspicious_pairs(run, table),
+        "slices": slices(run, table, not _is_in_sample(run)),
+        "settings": settings(run),
+    }
+    computed = {name: part for name, part in parts.items() if part is not None}
+    return {**computed, "verdict": verdict(computed)}
+
+
+def judged_pairs(run: Run) -> pl.DataFrame:
+    """One row per pair without its texts: identity, tie, length lead and, where computed, strength and decision.
+
+    `length_lead` is the length null (log length of chosen minus rejected). Tables join by position.
+    """
+    texts = run.scan("pairs").select("chosen", "rejected").collect()
+    table = (
+        run.scan("pairs")
+        .select("pair_id", "group", "source", "is_heldout", is_tie().alias("is_tie"))
+        .collect()
+        .with_columns(pl.Series("length_lead", length_difference(texts)))
+    )
+    done = run.manifest["stages"]
+    if "strength" in done:
+        table = _beside(table, run.strength)
+    if "decide" in done:
+        table = _beside(table, run.decisions.select("pair_id", "action", "reason"))
+    return table
+
+
+def _beside(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+    """Two tables of the same pairs in the same order, side by side."""
+    assert table["pair_id"].equals(other["pair_id"]), "stage tables have other pairs than pairs.parquet"
+    return pl.concat([table, other.drop("pair_id")], how="horizontal")
+
+
+def stage_facts(run: Run, stage: str) -> Facts | None:
+    """The facts a stage left in `run.json`, None where it has not run or left none."""
+    record: Facts = run.manifest["stages"].get(stage, {})
+    return record.get("facts")
+
+
+def data(run: Run, table: pl.DataFrame) -> Facts:
+    """What was read: the facts of the stage `load`, and the sources by number of pairs."""
+    sources = table["source"].value_counts(sort=True).sort("count", "source", descending=[True, False])
+    return {
+        **(stage_facts(run, "load") or {}),
+        "n_pairs": len(table),
+        "n_groups": table["group"].n_unique(),
+        "n_ties": int(table["is_tie"].sum()),
+        "n_heldout_pairs": int(table["is_heldout"].sum()),
+        "sources": [{"name": name, "n_pairs": n} for name, n in sources.iter_rows()],
+    }
+
+
+def warnings(run: Run, table: pl.DataFrame) -> list[str]:
+    """What a reader must know before any number: the warnings of the checks, and votes that prove nothing."""
+    found = list((stage_facts(run, "check") or {}).get("warnings", []))
+    if _is_in_sample(run):
+        found.append(
+            "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
+            "they have seen the labels they judge, so their agreement with them is no evidence."
+        )
+    n_groups = table["group"].n_unique()
+    if n_groups < 20:
+        found.append(
+            f"The pairs come from {n_groups} prompts only: intervals over fewer than 20 prompts are too narrow."
+        )
+    return found
+
+
+def _is_in_sample(run: Run) -> bool:
+    options: Facts = run.manifest["stages"].get("vote", {}).get("options", {})
+    return options.get("scoring") == "in-sample"
+
+
+def ensemble(run: Run, table: pl.DataFrame) -> Facts | None:
+    """The facts of the stage `vote`, whether votes are out of fold, and the lead over the length null."""
+    voted = stage_facts(run, "vote")
+    if voted is None:
+        return None
+    lead = None if _is_in_sample(run) else lead_over_length(table)
+    return {**voted, "is_out_of_fold": not _is_in_sample(run), **({"lead_over_length": lead} if lead else {})}
+
+
+def lead_over_length(table: pl.DataFrame) -> Facts | None:
+    """Accuracy of the votes minus that of preferring the longer response, on the same pairs, with a paired interval.
+
+    Ties are left out. None without strengths or without a pair that is not a tie.
+    """
+    if "strength_mean" not in table.columns:
+        return None
+    judged = table.filter(~pl.col("is_tie") & pl.col("strength_mean").is_not_null())
+    votes, length = (agreement_with_label(judged[column].to_numpy()) for column in ("strength_mean", "length_lead"))
+    lead = cluster_bootstrap(votes - length, judged["group"].to_numpy())
+    return lead.to_dict() if lead else None
+
+
+def checks(run: Run, n_pairs: int) -> Facts | None:
+    """The facts of the stage `check`, with one entry per check: name, meaning, count and share of all pairs."""
+    checked = stage_facts(run, "check")
+    if checked is None:
+        return None
+    meanings = checked.get("meanings", {})
+    found = [
+        {"name": name, "meaning": meanings.get(name, ""), "n_pairs": n, "share": n / n_pairs}
+        for name, n in checked.get("counts", {}).items()
+    ]
+    rest = {name: value for name, value in checked.items() if name not in ("counts", "meanings")}
+    return {**rest, "found": found}
+
+
+def clear_errors(run: Run) -> Facts | None:
+    """How often votes contradict labels among the clearest pairs, with the assumption that makes it an error rate."""
+    calibrated = stage_facts(run, "strength") or {}
+    if not calibrated.get("error_rate_among_clear"):
+        return None
+    return {
+        "curve": calibrated["error_rate_among_clear"],
+        **{name: calibrated[name] for name in ("assumed_error_rate", "assumption") if calibrated.get(name) is not None},
+    }
+
+
+def agreement(run: Run) -> Facts | None:
+    """The reliability curve of the predicted agreement with the given labels."""
+    calibrated = stage_facts(run, "strength") or {}
+    if not calibrated.get("agreement_curve"):
+        return None
+    error = calibrated.get("agreement_ece")
+    return {"curve": calibrated["agreement_curve"], **({"ece": error} if error is not None else {})}
+
+
+def decisions(run: Run, table: pl.DataFrame) -> Facts | None:
+    """How many pairs get each action, and each action with each reason; both add up to all pairs."""
+    if "action" not in table.columns:
+        return None
+    actions = {action: int((table["action"] == action).sum()) for action in ACTIONS}
+    assert sum(actions.values()) == len(table), "a pair without one of the four actions"
+    reasons = (
+        table.group_by("action", "reason")
+        .len("n_pairs")
+        .sort(
+            pl.col("action").replace_strict(ACTIONS, range(len(ACTIONS))), -pl.col("n_pairs").cast(pl.Int64), "reason"
+        )
+    )
+    policy = (stage_facts(run, "decide") or {}).get("policy")
+    return {
+        **({"policy": policy} if policy is not None else {}),
+        "n_pairs": len(table),
+        "actions": actions,
+        "reasons": reasons.to_dicts(),
+    }
+
+
+def strength(table: pl.DataFrame) -> Facts | None:
+    """How the strengths lie: counts by kind, histogram of the mean by kind, and a sample of mean against spread."""
+    if "strength_mean" not in table.columns:
+        return None
+    voted = table.filter(pl.col("strength_mean").is_not_null())
+    if voted.is_empty():
+        return None
+    judged = voted.filter(~pl.col("is_tie"))
+    return {
+        "kinds": {kind: int((voted["kind"] == kind).sum()) for kind in KINDS},
+        "meanings": KINDS,
+        "against": votes_against(judged),
+        "histogram": histogram(voted),
+        "scatter": scatter(voted),
+    }
+
+
+def votes_against(judged: pl.DataFrame) -> Facts:
+    """How many labels the votes are against, and the share of these that is expected to be wrong by label_prob."""
+    against = judged.filter(pl.col("strength_mean") < 0)
+    right = against["label_prob"].drop_nulls().to_numpy()
+    expected = {"expected_wrong_share": float(np.mean(1 - right))} if len(right) else {}
+    return {"n_pairs": len(against), "n_judged": len(judged), **expected}
+
+
+def histogram(voted: pl.DataFrame) -> Facts:
+    """Counts of strength_mean by kind in equal bins around zero; the outermost bins hold everything beyond them."""
+    mean = voted["strength_mean"].to_numpy()
+    limit = max(float(np.ceil(2 * np.quantile(np.abs(mean), 0.995)) / 2), 0.5)
+    edges = np.linspace(-limit, limit, N_BINS + 1)
+    inside = np.clip(mean, -limit, limit)
+    counts = {kind: np.histogram(inside[(voted["kind"] == kind).to_numpy()], edges)[0].tolist() for kind in KINDS}
+    return {"edges": [round(edge, 6) for edge in edges.tolist()], "counts": counts}
+
+
+def scatter(voted: pl.DataFrame) -> Facts:
+    """Mean and spread of at most 4,000 pairs, evenly spaced over the ranks of the mean, by kind."""
+    ordered = voted.filter(pl.col("strength_std").is_not_null()).sort("strength_mean", "pair_id")
+    if len(ordered) > N_POINTS:
+        ordered = ordered[np.linspace(0, len(ordered) - 1, N_POINTS).round().astype(np.int64).tolist()]
+    points = {
+        kind: {
+            "mean": part["strength_mean"].round(3).to_list(),
+            "std": part["strength_std"].round(3).to_list(),
+        }
+        for kind in KINDS
+        for part in [ordered.filter(pl.col("kind") == kind)]
+    }
+    return {"n_points": len(ordered), "n_pairs": len(voted), "points": points}
+
+
+def settings(run: Run) -> Facts:
+    """The options of every stage that has run, and what `run.json` says of the run as a whole (seed, versions ...)."""
+    manifest: Mapping[str, Any] = run.manifest
+    done = manifest["stages"]
+    stages = {name: done[name]["options"] for name in STAGES if name in done and name != "report"}
+    whole = {name: value for name, value in manifest.items() if name != "stages"}
+    return {"stages": stages, "run": whole}

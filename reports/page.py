@@ -1,0 +1,103 @@
+"""The facts as one HTML file that opens offline: no request leaves it, and no text of the data can run in it.
+
+The page renders the facts and nothing else. Texts are escaped by jinja2, the figures' JSON cannot close its script
+element, and the content security policy allows exactly the page's own scripts, by hash, and no address at all.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from curate.run import Run, whole_file, write_json
+from reports import numbers
+from reports.charts import KIND_COLOURS, Chart, charts
+from reports.facts import facts
+
+LONG_TEXT = 350  # characters; a longer text in the table of pairs begins folded
+LONG_LINES = 8
+
+ACTION_WORDS = {
+    "keep": ("kept", "trained on as labelled"),
+    "smooth": ("smoothed", "trained on with a soft label"),
+    "flip": ("flipped", "chosen and rejected change places"),
+    "drop": ("dropped", "left out, with its reason"),
+}
+
+
+def write_report(run: Run) -> None:
+    """Write `facts.json` and `report.html` into the run folder, each whole or not at all."""
+    found = facts(run)
+    html = page(found)
+    write_json(found, run.path / "facts.json")
+    with whole_file(run.path / "report.html") as partial:
+        partial.write_text(html, encoding="utf-8", newline="\n")
+
+
+def page(facts: Mapping[str, Any]) -> str:
+    """The report of some facts (as made by `reports.facts.facts`, or read back from facts.json) as HTML.
+
+    Equal facts give equal bytes.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {name: getattr(numbers, name) for name in ("count", "percent", "interval", "decimal")}
+    drawn = charts(facts)
+    scripts = [get_plotlyjs(), _template("report.js")]
+    return environment.from_string(_template("report.html")).render(
+        facts=facts,
+        charts=drawn,
+        figures=Markup(json_in_script({chart.id: _drawing(chart) for chart in drawn.values()})),
+        scripts=[Markup(script) for script in scripts],
+        policy=Markup(content_policy(scripts)),
+        style=Markup(_template("report.css")),
+        kind_colours={kind: colour.removeprefix("@") for kind, colour in KIND_COLOURS.items()},
+        action_words=ACTION_WORDS,
+        is_long=is_long,
+        as_text=as_text,
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _drawing(chart: Chart) -> dict[str, Any]:
+    return {"data": chart.figure["data"], "layout": {**chart.figure["layout"], "height": chart.height}}
+
+
+def json_in_script(value: Any) -> str:
+    """JSON that is safe between script tags: no character in it can end the element or begin a comment.
+
+    >>> json_in_script({"name": "</script>"})
+    '{"name":"\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def content_policy(scripts: list[str]) -> str:
+    """A content security policy under which only these inline scripts run and nothing is fetched."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+
+
+def is_long(messages: list[Mapping[str, Any]]) -> bool:
+    """True where one side of a suspicious pair takes so much room that it begins folded."""
+    texts = [message["content"] for message in messages]
+    return any(len(text) > LONG_TEXT or text.count("\n") > LONG_LINES for text in texts)
+
+
+def as_text(value: Any) -> str:
+    """An option's value as it is read: text as it is, everything else as JSON.
+
+    >>> as_text("minilm"), as_text(True), as_text([1, 2])
+    ('minilm', 'true', '[1, 2]')
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

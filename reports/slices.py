@@ -1,0 +1,79 @@
+"""Parts of the data set side by side: by source, and by the categories that its rows carry."""
+
+import json
+from typing import Any
+
+import polars as pl
+
+from curate.intervals import agreement_with_label, cluster_bootstrap
+from curate.run import Run
+
+CATEGORIES = ("category", "subset", "task", "domain", "language", "annotator")  # names looked for in extra, extra.meta
+MOST_VALUES = 40  # a column with more values than this is an id, not a category
+FEWEST_PAIRS = 20  # an accuracy of fewer pairs than this is noise
+
+
+def slices(run: Run, table: pl.DataFrame, is_out_of_fold: bool) -> list[dict[str, Any]] | None:
+    """One entry per way of slicing with at least two parts: its name, its parts, largest first, and the weak ones.
+
+    `table` is that of `facts.judged_pairs`. None where no column divides the pairs. A part is weak where the interval
+    of its accuracy includes one half.
+    """
+    ways = {"source": table["source"], **categories(run)}
+    divided = {name: labels for name, labels in ways.items() if 2 <= labels.drop_nulls().n_unique() <= MOST_VALUES}
+    found = [(name, parts(table, labels, is_out_of_fold)) for name, labels in divided.items()]
+    weak = [[part["name"] for part in made if part.get("accuracy", {}).get("low", 1.0) <= 0.5] for _, made in found]
+    return [{"by": by, "parts": made, "weak": names} for (by, made), names in zip(found, weak, strict=True)] or None
+
+
+def categories(run: Run) -> dict[str, pl.Series]:
+    """The text columns of `extra` that are named like a category, (pairs,) each; null where a row has none."""
+    extra = run.scan("pairs").select("extra").collect().to_series()
+    paths = {name: path for name in CATEGORIES for path in (f"$.meta.{name}", f"$.{name}") if _has(extra, path)}
+    return {name: extra.str.json_path_match(path) for name, path in paths.items()}
+
+
+def _has(extra: pl.Series, path: str) -> bool:
+    """True when the first row that carries anything has a text at this path."""
+    first = extra.drop_nulls().head(1)
+    if first.is_empty():
+        return False
+    value = json.loads(first[0])
+    for key in path.removeprefix("$.").split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, str)
+
+
+def parts(table: pl.DataFrame, labels: pl.Series, is_out_of_fold: bool) -> list[dict[str, Any]]:
+    """Each value with its number of pairs and, where computed, accuracy, length null, suspicious and dropped shares."""
+    named = table.with_columns(labels.fill_null("(none)").alias("part"))
+    found = [
+        part_facts(str(name), part, is_out_of_fold) for (name,), part in named.group_by("part", maintain_order=True)
+    ]
+    return sorted(found, key=lambda part: (-part["n_pairs"], part["name"]))
+
+
+def part_facts(name: str, part: pl.DataFrame, is_out_of_fold: bool) -> dict[str, Any]:
+    """The facts of one part; accuracies only from 20 judged pairs, their intervals only from 20 prompts."""
+    entry: dict[str, Any] = {"name": name, "n_pairs": len(part), "n_groups": part["group"].n_unique()}
+    if "action" in part.columns:
+        entry["dropped_share"] = int((part["action"] == "drop").sum()) / len(part)
+    if "strength_mean" not in part.columns or not is_out_of_fold:
+        return entry
+    judged = part.filter(~pl.col("is_tie") & pl.col("strength_mean").is_not_null())
+    if len(judged) < FEWEST_PAIRS:
+        return entry
+    groups = judged["group"].to_numpy()
+    accuracy = cluster_bootstrap(agreement_with_label(judged["strength_mean"].to_numpy()), groups)
+    assert accuracy is not None
+    length = agreement_with_label(judged["length_lead"].to_numpy())
+    measured = accuracy.to_dict()
+    if accuracy.is_too_narrow:
+        del measured["low"], measured["high"]
+    entry |= {"accuracy": measured, "length_null": float(length.sum() / len(length))}
+    return {**entry, "suspicious_share": int(judged.select(is_suspicious()).sum().item()) / len(judged)}
+
+
+def is_suspicious() -> pl.Expr:
+    """True where the label is more likely wrong than right by label_prob or, where that is missing, by the mean."""
+    return pl.coalesce(pl.col("label_prob") < 0.5, pl.col("strength_mean") < 0)

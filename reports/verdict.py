@@ -1,0 +1,122 @@
+"""Can I train on this? The answer in plain words, from the facts alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reports.numbers import count, counted, interval, percent
+
+LIMITED_BELOW = 0.65  # with one label in five wrong, two of three votes against a label are then the judge's own error
+
+HEADLINES = {
+    "unvoted": "Nothing has judged these labels yet.",
+    "unmeasured": "This run cannot say: its votes were cast on labels the members had already seen.",
+    "weak": "This audit cannot tell: the ensemble is a weak judge of this data.",
+    "limited": "With care: the votes carry signal, but they are a limited judge of this data.",
+    "useful": "Yes, after curation: the votes carry real signal about these labels.",
+}
+
+
+def verdict(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`level` (a key of HEADLINES), `headline`, and `sentences` that give the numbers behind it."""
+    level = judge(facts.get("ensemble"))
+    sentences = [
+        *_judge_words(facts.get("ensemble"), level),
+        *_against_words(facts, level),
+        *_training_words(facts, level),
+    ]
+    return {"level": level, "headline": HEADLINES[level], "sentences": sentences}
+
+
+def judge(ensemble: Mapping[str, Any] | None) -> str:
+    """How far the votes can be trusted, from their out-of-fold accuracy beside chance and the length null.
+
+    >>> judge({"accuracy": {"value": 0.59, "low": 0.57, "high": 0.61}, "lead_over_length": {"low": -0.01}})
+    'weak'
+    """
+    if ensemble is None:
+        return "unvoted"
+    if not ensemble.get("is_out_of_fold", True) or "accuracy" not in ensemble:
+        return "unmeasured"
+    if ensemble["accuracy"]["low"] <= 0.5 or not _is_above_length(ensemble):
+        return "weak"
+    return "limited" if ensemble["accuracy"]["value"] < LIMITED_BELOW else "useful"
+
+
+def _is_above_length(ensemble: Mapping[str, Any]) -> bool:
+    if "lead_over_length" in ensemble:
+        return bool(ensemble["lead_over_length"]["low"] > 0)
+    null = ensemble.get("length_null", {}).get("accuracy")
+    return null is None or bool(ensemble["accuracy"]["value"] > null["value"])
+
+
+def _judge_words(ensemble: Mapping[str, Any] | None, level: str) -> list[str]:
+    if ensemble is None or "accuracy" not in ensemble or level == "unmeasured":
+        return []
+    accuracy, null = ensemble["accuracy"], ensemble.get("length_null", {}).get("accuracy")
+    words = (
+        f"Judging pairs it was not trained on, the ensemble agrees with {percent(accuracy['value'])} of the labels "
+        f"(95 % interval {interval(accuracy)})"
+    )
+    beside = f"; preferring the longer response agrees with {percent(null['value'])}." if null else "."
+    return [words + beside, *_weakness_words(ensemble, level), *_opinion_words(ensemble)]
+
+
+def _weakness_words(ensemble: Mapping[str, Any], level: str) -> list[str]:
+    if level != "weak":
+        return []
+    accuracy = ensemble["accuracy"]
+    if accuracy["high"] < 0.5:
+        fault = "That is worse than a coin toss"
+    elif accuracy["low"] <= 0.5:
+        fault = "The interval includes one half, so a coin toss might do as well"
+    else:
+        fault = "That is not clearly above the length of the responses alone"
+    return [
+        f"{fault}: either the labels carry little that this backbone can see, or it is too small to see it. "
+        "Try a larger backbone, and read the pairs below before you act on any flag."
+    ]
+
+
+def _opinion_words(ensemble: Mapping[str, Any]) -> list[str]:
+    members, votes = ensemble.get("n_members"), ensemble.get("effective_votes")
+    if members is None or votes is None:
+        return []
+    return [
+        f"Its {counted(members, 'member')} are worth about {votes:.1f} independent votes: "
+        "a unanimous vote is not that many opinions."
+    ]
+
+
+def _against_words(facts: Mapping[str, Any], level: str) -> list[str]:
+    against = facts.get("strength", {}).get("against")
+    if not against or not against["n_judged"]:
+        return []
+    share = percent(against["n_pairs"] / against["n_judged"])
+    words = f"The votes go against {counted(against['n_pairs'], 'label')} ({share})"
+    if level in ("weak", "unmeasured"):
+        return [f"{words}, which here says more about the judge than about the labels."]
+    if "expected_wrong_share" not in against:
+        return [f"{words}."]
+    wrong = percent(against["expected_wrong_share"], digits=0)
+    return [
+        f"{words}. By label_prob about {wrong} of these labels are wrong and the rest are errors of the judge, "
+        "if label errors do not depend on the pair."
+    ]
+
+
+def _training_words(facts: Mapping[str, Any], level: str) -> list[str]:
+    decided = facts.get("decisions")
+    if not decided:
+        return []
+    actions, n_pairs = decided["actions"], decided["n_pairs"]
+    policy = f" under the policy {decided['policy']}" if "policy" in decided else ""
+    left = n_pairs - actions["drop"]
+    words = (
+        f"{count(left)} of {counted(n_pairs, 'pair')} ({percent(left / n_pairs)}) remain for training{policy}; "
+        f"{counted(actions['drop'], 'pair')} would be dropped, each with its reason."
+    )
+    if level in ("useful", "limited"):
+        words += (
+            " Whether that helps is a measurement, not a promise: curate retrain compares both on held-out prompts."
+        )
+    return [words]

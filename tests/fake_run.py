@@ -1,0 +1,156 @@
+"""A small run folder as the stages would leave it, with random votes and hostile texts, for the tests of the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.pairs import PAIR_SCHEMA
+from curate.run import Run, write_parquet
+
+N_PAIRS = 120
+N_GROUPS = 40
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><b>bold</b>",
+    "<img src=x onerror=alert(2)>",
+    "{{ 7 * 7 }} & \u202eabc",
+)
+HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
+ALL_STAGES = ("load", "check", "vote", "strength", "decide")
+
+
+def fake_pairs() -> pl.DataFrame:
+    """120 pairs on 40 prompts and two categories; the first four hold hostile texts, the last is a tie."""
+    rows = [_pair(i) for i in range(N_PAIRS)]
+    return pl.DataFrame(rows, schema=PAIR_SCHEMA)
+
+
+def _pair(i: int) -> dict[str, Any]:
+    hostile = HOSTILE[i] if i < len(HOSTILE) else ""
+    turns = [f"question {i % N_GROUPS} {hostile}", "an answer", "a second question"][: 3 if i % 7 == 3 else 1]
+    roles = ("user", "assistant", "user")
+    category = HOSTILE_CATEGORY if i % 2 else "blue"
+    return {
+        "pair_id": f"fake:train:{i}",
+        "prompt": [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)],
+        "chosen": [{"role": "assistant", "content": f"chosen {i} {hostile}" + " and more" * (i % 90)}],
+        "rejected": [{"role": "assistant", "content": f"rejected {i} {hostile}" + " and so on" * (i % 13)}],
+        "group": f"group-{i % N_GROUPS:02d}",
+        "is_heldout": i % N_GROUPS < 4,
+        "label_strength": 0.5 if i == N_PAIRS - 1 else None,
+        "votes": None,
+        "annotators": None,
+        "source": "fake",
+        "extra": f'{{"meta": {{"category": {_quoted(category)}}}}}',
+    }
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def fake_strength(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Ten random votes a pair, seven in ten of them for the label; the hostile pairs have the lowest means, in order."""
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.6, 1.0, (len(pairs), 1)) + rng.normal(0, 0.7, (len(pairs), 10))
+    differences[: len(HOSTILE)] = -9.0 + np.arange(len(HOSTILE))[:, None]
+    mean = differences.mean(axis=1)
+    right = 1 / (1 + np.exp(-2 * mean))
+    is_tie = np.arange(len(pairs)) == len(pairs) - 1
+    kinds = np.select([mean < -0.7, np.abs(mean) < 0.2, mean > 1.2], ["wrong", "ambiguous", "easy"], "normal")
+    return pl.DataFrame(
+        {
+            "pair_id": pairs["pair_id"],
+            "strength_mean": mean,
+            "strength_mean_raw": mean * 0.8,
+            "strength_std": differences.std(axis=1),
+            "vote_share": (differences > 0).mean(axis=1),
+            "n_votes": pl.Series([10] * len(pairs), dtype=pl.UInt16),
+            "strength_rank": mean.argsort().argsort() / (len(pairs) - 1),
+            "label_prob": pl.Series(np.where(is_tie, np.nan, right)).fill_nan(None),
+            "kind": kinds,
+        }
+    )
+
+
+def fake_decisions(strength: pl.DataFrame) -> pl.DataFrame:
+    """Drop below a label_prob of .3, smooth below .6, keep the rest and the tie."""
+    prob = pl.col("label_prob")
+    action = pl.when(prob < 0.3).then(pl.lit("drop")).when(prob < 0.6).then(pl.lit("smooth")).otherwise(pl.lit("keep"))
+    reasons = {"drop": "label probably wrong", "smooth": "label doubtful", "keep": "no rule fired"}
+    reason = pl.when(prob.is_null()).then(pl.lit("tie")).otherwise(pl.col("action").replace_strict(reasons))
+    decided = strength.select("pair_id", action.alias("action"), prob).with_columns(reason.alias("reason"))
+    return decided.select(
+        "pair_id",
+        "action",
+        "reason",
+        pl.when(pl.col("action") == "smooth").then(prob).when(pl.col("action") == "keep").then(1.0).alias("label_prob"),
+        pl.lit(0.0).alias("margin"),
+        pl.when(pl.col("action") == "drop").then(0.0).otherwise(1.0).alias("weight"),
+    )
+
+
+def estimate(value: float, low: float, high: float) -> dict[str, Any]:
+    """An estimate as the stages write it."""
+    return {"value": value, "low": low, "high": high, "n_pairs": N_PAIRS - 1, "n_groups": N_GROUPS}
+
+
+VOTE_FACTS = {
+    "n_members": 3,
+    "n_folds": 2,
+    "effective_votes": 1.5,
+    "mean_correlation": 0.5,
+    "correlation": [[1.0, 0.5, 0.4], [0.5, 1.0, 0.6], [0.4, 0.6, 1.0]],
+    "member_accuracy": [0.7, 0.71, 0.69],
+    "accuracy": estimate(0.72, 0.66, 0.78),
+    "length_null": {"accuracy": estimate(0.55, 0.48, 0.62)},
+    "n_texts": 240,
+    "n_prompts_cut": 3,
+    "n_responses_cut": 4,
+    "backbone": "minilm",
+    "dtype": "float32",
+    "threads": 1,
+}
+CHECK_FACTS = {
+    "counts": {"empty_response": 0, "length_ratio": 12},
+    "meanings": {"empty_response": "A response has no text.", "length_ratio": "One response is far longer."},
+    "language": {"sample_size": 120, "english_share": 0.98},
+    "max_tokens": 256,
+    "warnings": ["The data is <mostly> not English."],
+}
+STRENGTH_FACTS = {
+    "error_rate_among_clear": [
+        {"top_share": share, "rate": rate, "low": rate - 0.02, "high": rate + 0.02, "n_pairs": round(share * N_PAIRS)}
+        for share, rate in ((0.05, 0.04), (0.2, 0.1), (1.0, 0.28))
+    ],
+    "assumed_error_rate": 0.04,
+    "assumption": "errors do not depend on the pair",
+    "agreement_curve": [
+        {"mean_predicted": p, "observed": p + 0.01, "low": p - 0.05, "high": p + 0.07, "n_pairs": 40}
+        for p in (0.2, 0.5, 0.8)
+    ],
+    "agreement_ece": 0.01,
+}
+
+
+def fake_run(path: Path, stages: tuple[str, ...] = ALL_STAGES, scoring: str = "out-of-fold", **votes: Any) -> Run:
+    """A run folder in which the given stages have run; `votes` replaces facts of the stage `vote`."""
+    pairs = fake_pairs()
+    strength = fake_strength(pairs)
+    checks = pairs.select("pair_id", empty_response=False, length_ratio=pl.int_range(pl.len()) < 12)
+    tables: dict[str, tuple[str, pl.DataFrame, dict[str, Any], dict[str, Any]]] = {
+        "load": ("pairs", pairs, {"heldout_share": 0.1}, {"format": "neutral A/B", "form": "standard"}),
+        "check": ("checks", checks, {"max_tokens": 256}, CHECK_FACTS),
+        "vote": ("votes", pairs.select("pair_id"), {"members": 3, "scoring": scoring}, {**VOTE_FACTS, **votes}),
+        "strength": ("strength", strength, {}, STRENGTH_FACTS),
+        "decide": ("decisions", fake_decisions(strength), {"policy": "auto"}, {"policy": "auto"}),
+    }
+    run = Run(path)
+    for stage in stages:
+        name, table, options, facts = tables[stage]
+        write_parquet(table, path / f"{name}.parquet")
+        run.record(stage, options, [path / f"{name}.parquet"], len(table), facts)
+    run.update(versions={"prefcurate": "0.1.0"})
+    return run

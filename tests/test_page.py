@@ -1,0 +1,182 @@
+"""The page is the same for the same run, complete in itself, safe against its data, and works in a browser."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import HOSTILE, HOSTILE_CATEGORY, fake_run
+
+from reports.facts import facts
+from reports.page import json_in_script, page, write_report
+from reports.summary import summary
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = fake_run(tmp_path_factory.mktemp("run"))
+    write_report(run)
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_run_gives_the_same_bytes_wherever_it_is(folder: Path, tmp_path: Path) -> None:
+    other = fake_run(tmp_path / "elsewhere")
+    write_report(other)
+    for name in ("facts.json", "report.html"):
+        assert (folder / name).read_bytes() == (other.path / name).read_bytes()
+        assert str(tmp_path).encode() not in (other.path / name).read_bytes()
+
+
+def test_the_page_needs_the_facts_alone(folder: Path, html: str) -> None:
+    assert page(json.loads((folder / "facts.json").read_text(encoding="utf-8"))) == html
+
+
+def test_the_page_is_complete_and_small(html: str) -> None:
+    assert len(html.encode()) < 6_000_000
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", own)
+    assert "default-src 'none'" in own
+
+
+def test_hostile_texts_are_escaped(html: str) -> None:
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    for text in (*HOSTILE[:3], HOSTILE_CATEGORY, "<mostly>"):
+        assert text not in own
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in own
+    assert "{{ 7 * 7 }}" in own
+
+
+def test_json_cannot_close_its_script() -> None:
+    text = json_in_script({"<!--": "</script>\u2028"})
+    assert "<" not in text and ">" not in text and "\u2028" not in text
+    assert json.loads(text) == {"<!--": "</script>\u2028"}
+
+
+def test_the_page_never_says_noise_rate(html: str) -> None:
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert "noise rate" not in own.lower()
+    assert "errors do not depend on the pair" in own
+
+
+@pytest.mark.parametrize("stages", [("load",), ("load", "check"), ("load", "vote", "strength")])
+def test_a_page_of_an_unfinished_run_names_what_is_missing(stages: tuple[str, ...], tmp_path: Path) -> None:
+    text = page(facts(fake_run(tmp_path, stages=stages)))
+    assert "Not computed in this run" in text
+    assert ("curate strength" in text) == ("strength" not in stages)
+
+
+def test_the_terminal_summary_has_the_same_numbers(folder: Path) -> None:
+    from rich.console import Console
+
+    out = StringIO()
+    made = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    Console(file=out, width=100).print(summary(made))
+    text = out.getvalue().replace("\u00a0", " ")
+    for part in (made["verdict"]["headline"], "72.0 %", "66.0 to 78.0 %", "55.0 %", "1.5", "length ratio", "<mostly>"):
+        assert part in text
+    assert re.search(r"all +120 ", text)
+
+
+def test_the_summary_of_an_unfinished_run(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, width=100).print(summary(facts(fake_run(tmp_path, stages=("load",)))))
+    assert "Nothing has judged these labels yet." in out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.binary_location = CHROMIUM
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, folder: Path) -> Any:
+    browser.get((folder / "report.html").as_uri())
+    return browser
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].filter(e => !e.hidden).map(e => e.textContent.trim())"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
+
+
+def test_plots_render_without_a_console_message(opened: Any) -> None:
+    n_plots = opened.execute_script("return document.querySelectorAll('.plot').length")
+    n_drawn = opened.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
+    assert n_plots == n_drawn == 7
+    assert opened.get_log("browser") == []
+
+
+def test_hostile_texts_stay_text(opened: Any) -> None:
+    shown = " ".join(texts(opened, "#pairs td.text"))
+    for text in HOSTILE:
+        assert text in shown
+    assert opened.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
+    assert HOSTILE_CATEGORY in texts(opened, "table.parts tbody th")
+
+
+def test_the_table_searches(opened: Any) -> None:
+    opened.find_element("id", "search").send_keys("question 2 ONERROR")
+    assert texts(opened, "#pairs tbody tr p.id") and texts(opened, "#pairs tbody tr th[scope=row]")
+    visible = opened.execute_script(
+        "return [...document.querySelectorAll('#pairs tbody tr')].filter(e => !e.hidden).length"
+    )
+    assert visible == 1
+    assert texts(opened, "#matches") == ["1 of 1 pairs shown"]
+
+
+def test_the_table_sorts_both_ways(opened: Any) -> None:
+    ranks = "#pairs tbody tr:not([hidden]) th[scope=row]"
+    assert texts(opened, ranks)[:3] == ["1", "2", "3"]
+    button = opened.find_element("css selector", "#pairs th[data-key=mean] button")
+    opened.execute_script("arguments[0].click(); arguments[0].click()", button)
+    means = opened.execute_script("return [...document.querySelectorAll('#pairs tbody tr')].map(e => +e.dataset.mean)")
+    assert means == sorted(means, reverse=True)
+    assert opened.execute_script("return arguments[0].closest('th').getAttribute('aria-sort')", button) == "descending"
+
+
+def test_long_rows_unfold(opened: Any) -> None:
+    row = opened.find_element("css selector", "#pairs tr.folded:not([hidden])")
+    button = row.find_element("css selector", "button.more")
+    opened.execute_script("arguments[0].click()", button)
+    assert "folded" not in row.get_attribute("class").split()
+    assert button.get_attribute("aria-expanded") == "true"
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_phone_scrolls_one_way_only_and_colours_follow(opened: Any, mode: str) -> None:
+    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = [{"name": "prefers-color-scheme", "value": mode}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    opened.refresh()
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
+    ink = {"light": "rgb(28, 35, 48)", "dark": "rgb(233, 231, 226)"}[mode]
+    drawn = opened.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
+    assert drawn == ink
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
