@@ -13,13 +13,14 @@ LEVEL_STYLES = {"useful": "bold green", "limited": "bold yellow", "weak": "bold 
 
 
 def summary(facts: Mapping[str, Any]) -> "Group":
-    """What the report says in short: warnings, verdict, numbers, checks that found something, actions with reasons."""
+    """What the report says in short: notes, warnings, verdict, numbers, checks that found something, and actions."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
 
     verdict = facts["verdict"]
-    blocks: list[Any] = [Text(f"! {warning}", style="yellow") for warning in facts.get("warnings", [])]
+    blocks: list[Any] = [Text(note, style="dim") for note in facts["data"].get("notes", [])]
+    blocks += [Text(f"! {warning}", style="yellow") for warning in facts.get("warnings", [])]
     blocks.append(Text(verdict["headline"], style=LEVEL_STYLES.get(verdict["level"], "bold")))
     tables = [numbers(facts), checks(facts), actions(facts)]
     return Group(*blocks, *(Padding(table, (1, 0, 0, 0)) for table in tables if table is not None))

@@ -141,7 +141,12 @@ def fake_run(path: Path, stages: tuple[str, ...] = ALL_STAGES, scoring: str = "o
     strength = fake_strength(pairs)
     checks = pairs.select("pair_id", empty_response=False, length_ratio=pl.int_range(pl.len()) < 12)
     tables: dict[str, tuple[str, pl.DataFrame, dict[str, Any], dict[str, Any]]] = {
-        "load": ("pairs", pairs, {"heldout_share": 0.1}, {"format": "neutral A/B", "form": "standard"}),
+        "load": (
+            "pairs",
+            pairs,
+            {"heldout_share": 0.1},
+            {"format": "neutral A/B", "form": "standard", "notes": ["3 <rows> noted"]},
+        ),
         "check": ("checks", checks, {"max_tokens": 256}, CHECK_FACTS),
         "vote": ("votes", pairs.select("pair_id"), {"members": 3, "scoring": scoring}, {**VOTE_FACTS, **votes}),
         "strength": ("strength", strength, {}, STRENGTH_FACTS),
