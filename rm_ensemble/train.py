@@ -37,9 +37,6 @@ BUCKET = 50  # batches are cut from windows of this many batches sorted by lengt
 class TrainOptions:
     """What the loop does with a model and its pairs."""
 
-    epochs: float = field(
-        default=1.0, metadata={"help": "passes over the raw pairs; the curated model sees as many pairs in all"}
-    )
     learning_rate: float = field(default=2e-5, metadata={"help": "peak learning rate of full fine-tuning"})
     batch_size: int = field(default=16, metadata={"help": "pairs per step of full fine-tuning"})
     contrastive: str = field(

@@ -1,0 +1,73 @@
+"""The model folder: which kind of reward model is in it, scores from it, and a check that saving lost nothing."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.errors import CurateError
+from curate.export import replace_folder
+from curate.run import Progress, no_progress
+from rm_ensemble.batches import unique_texts
+from rm_ensemble.classifier import Classifier, classifier_rewards, load_classifier, save_classifier
+
+Floats = NDArray[np.float32]
+RewardModel = Classifier
+
+SAME_REWARD = 1e-4  # a reloaded model may differ by this much, no more
+
+
+def score(model: Path, pairs: pl.DataFrame, progress: Progress = no_progress) -> pl.DataFrame:
+    """The rewards that a saved model gives both responses of each pair: `pair_id`, `reward_chosen`, `reward_rejected`.
+
+    The rewards are float32, the rows those of `pairs` in their order. A folder that holds no reward model, or a damaged
+    one, is refused with a CurateError.
+    """
+    texts, index = unique_texts(pairs)
+    found = rewards(load(model), texts, progress)
+    return pl.DataFrame(
+        {"pair_id": pairs["pair_id"], "reward_chosen": found[index[:, 0]], "reward_rejected": found[index[:, 1]]}
+    )
+
+
+def rewards(model: RewardModel, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
+    """The reward of each text of a `prompt`, `response` table: (texts,) float32."""
+    return classifier_rewards(model, texts, progress)
+
+
+def load(folder: Path) -> RewardModel:
+    """The reward model of a folder, whichever kind it is."""
+    if (folder / "config.json").is_file():
+        return load_classifier(folder)
+    raise CurateError(
+        f"{folder}: no reward model there (no config.json, no head.json); make one with: curate retrain RUN --to {folder}"
+    )
+
+
+def save(model: RewardModel, folder: Path, probe: pl.DataFrame) -> None:
+    """Write a reward model, read it back, and refuse one that no longer gives the probe texts the same rewards.
+
+    Lost or re-initialised heads are the most common reward-model bug in trackers (INTEROP.md).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_classifier(model, folder)
+    difference = np.abs(rewards(load(folder), probe) - rewards(model, probe)).max()
+    if not difference < SAME_REWARD:
+        raise CurateError(f"{folder}: the saved model scores differently from the trained one, by {difference:.2g}")
+
+
+@contextmanager
+def whole_folder(to: Path) -> Iterator[Path]:
+    """A new folder beside `to` that takes its place when the block ends well, and is removed when it does not."""
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        replace_folder(partial, to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
