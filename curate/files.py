@@ -222,7 +222,6 @@ def column_names(fields: Iterable[pa.Field]) -> list[str]:
     return names
 
 
-
 Reader = Callable[[Any, Path], Iterator[PlacedRow]]
 KINDS: dict[str, Reader] = {
     ".jsonl": json_lines,

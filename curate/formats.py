@@ -4,6 +4,7 @@
 and a row of another shape is an error that names it. What a pair does not carry whole goes to `extra`.
 """
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +27,11 @@ from curate.sources import Data, Source, open_source
 FIRST_ROWS = 100  # the format is recognised from this many rows
 CHUNK_ROWS = 4096  # rows that are Python objects at one time
 SIDES = ("chosen", "rejected")
-CELLS = {"label": float, "votes": json.loads, "meta": json.loads}  # how the cells of a CSV file that are no texts are read
+CELLS = {
+    "label": float,
+    "votes": json.loads,
+    "meta": json.loads,
+}  # how the cells of a CSV file that are no texts are read
 OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *CELLS)
 
 
@@ -125,16 +130,22 @@ def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
     name = format_of(source, first, yours, options.format)
     rows = chain(first, source.rows)
     chunks: list[pl.DataFrame] = []
-    n_rows, is_text = 0, True
+    n_rows, n_partly, is_text = 0, 0, True
     while chunk := list(islice(rows, CHUNK_ROWS)):
         given = [read_row(placed, FORMATS[name].read, yours, source.is_untyped) for placed in chunk]
         chunks.append(pair_table(given, source, n_rows))
         n_rows += len(chunk)
+        n_partly += sum(not pair.carried.issuperset(FORMATS[name].needs) for pair, _ in given)
         is_text = is_text and all(pair.is_text for pair, _ in given)
     pairs = pl.concat(chunks, rechunk=True)
     heldout = heldout_groups(pairs["group"], options.heldout_share, options.seed)
     pairs = pairs.with_columns(is_heldout=pl.col("group").is_in(heldout))
-    return Loaded(pairs, "standard" if is_text else "conversational", name, n_rows, list(source.notes))
+    notes = list(source.notes)
+    if n_partly:
+        notes.append(f"{n_partly} rows hold more than plain text (typed parts, tool calls); extra keeps them as given")
+    if options.heldout_share and not heldout:
+        notes.append("fewer than 10 prompts: none is held out, so retrain asks for --test")
+    return Loaded(pairs, "standard" if is_text else "conversational", name, n_rows, notes)
 
 
 def column_mapping(columns: str) -> dict[str, str]:
@@ -193,37 +204,42 @@ def read_row(
     """The pair of a row and the JSON of what it does not carry; an error in it says where the row is."""
     place, row = placed
     names = own_names(row, ours)
-    given = {own: row[name] for name, own in names.items()}
+    if is_untyped:
+        row = typed(row, names)
     try:
-        pair = read(typed(given) if is_untyped else given)
+        pair = read({own: row[name] for name, own in names.items()})
         return pair, extra_json({name: value for name, value in row.items() if names.get(name) not in pair.carried})
     except CurateError as error:
         raise CurateError(f"{place}: {error}") from None
 
 
-def typed(row: Row) -> Row:
-    """A CSV row with the number in its label cell and the JSON in its votes and meta cells; what is neither stays text."""
+def typed(row: Row, names: Mapping[str, str]) -> Row:
+    """A CSV row with the number in its label cell and the JSON in its votes and meta cells; other text stays text."""
     values = dict(row)
-    for name, read in CELLS.items():
-        if name in row:
-            with suppress(ValueError):
-                values[name] = read(row[name])
+    for name, own in names.items():
+        with suppress(ValueError):
+            values[name] = CELLS.get(own, str)(row[name])
     return values
 
 
 def extra_json(extra: Row) -> str:
-    """Canonical JSON of the columns that a pair does not carry; NaN becomes null, dates and other objects text."""
+    """Canonical JSON of the columns that a pair does not carry; NaN becomes null, dates text, bytes base64 text."""
     if not extra:
         return "{}"
     try:
-        return orjson.dumps(extra, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(extra, default=as_text, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
     except TypeError as error:
         reason = str(error)
     try:  # integers over 64 bits
-        written = json.dumps(extra, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+        written = json.dumps(extra, sort_keys=True, ensure_ascii=False, allow_nan=False, default=as_text)
         return text(written, "another column")
     except (TypeError, ValueError, RecursionError):
         raise CurateError(f"another column cannot be written as JSON ({reason}); mend or remove it") from None
+
+
+def as_text(value: object) -> str:
+    """The text of a value that JSON has no type for."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def pair_table(given: Sequence[tuple[GivenPair, str]], source: Source, start: int) -> pl.DataFrame:

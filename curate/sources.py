@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = "str | os.PathLike[str] | pl.DataFrame | pl.LazyFrame | pd.DataFrame | datasets.Dataset"
 
-HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[^:/]*))?(?::(?P<split>[^:/]+))?")
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[^:/\[]*))?(?::(?P<split>[^:/\[]+(?:\[[^\]/]*\])?))?")
 SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
 BOOKKEEPING = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "provenance.json"}
 
@@ -37,14 +37,15 @@ class Source:
 
 
 def open_source(data: "Data", split: str) -> Source:
-    """The rows of whatever the user named; a path that exists wins over a hub id of the same spelling."""
+    """The rows of whatever the user named; `a/b` is a hub id unless it, or the folder `a`, is here."""
     if not isinstance(data, str | os.PathLike):
         return table_source(data, split)
     path = Path(data)
     if path.is_dir():
         return folder_source(path, split)
     hub_id = HUB_ID.fullmatch(str(data))
-    if hub_id and not path.exists() and not kind_of(path):
+    is_local = path.exists() or path.parent.is_dir() or kind_of(path)
+    if hub_id and not is_local:
         return hub_source(hub_id, split)
     return Source(source_name(path), split, file_rows(path), is_untyped=kind_of(path) == ".csv")
 

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from curate.pairs import PAIR_SCHEMA, prompt_group
+
+# The same examples on every machine, however slow, and nothing written into the working folder.
+settings.register_profile("project", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")
