@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
@@ -27,11 +27,8 @@ from curate.sources import Data, Source, open_source
 FIRST_ROWS = 100  # the format is recognised from this many rows
 CHUNK_ROWS = 4096  # rows that are Python objects at one time
 SIDES = ("chosen", "rejected")
-CELLS = {
-    "label": float,
-    "votes": json.loads,
-    "meta": json.loads,
-}  # how the cells of a CSV file that are no texts are read
+# How a CSV cell that is no text is read, by column.
+CELLS: dict[str, Callable[[str], Any]] = {"label": float, "votes": json.loads, "meta": json.loads}
 OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *CELLS)
 
 
@@ -53,6 +50,15 @@ def is_transcript(rows: Sequence[Row]) -> bool:
     )
 
 
+def is_open_transcript(rows: Sequence[Row]) -> bool:
+    """Every prompt of the first rows begins with a turn and ends with an assistant turn that has yet to be written."""
+    prompts = [row.get("prompt") for row in rows]
+    return all(
+        isinstance(prompt, str) and TURN.match(prompt) and prompt.endswith(("\n\nAssistant:", "\n\nAssistant: "))
+        for prompt in prompts
+    )
+
+
 class Format(NamedTuple):
     """A schema: the columns it needs, a rule on the first rows that have them, and its reader."""
 
@@ -64,6 +70,7 @@ class Format(NamedTuple):
 FORMATS = {
     "neutral": Format(("response_a", "response_b"), lambda _: True, schemas.neutral),
     "hh": Format(SIDES, is_transcript, schemas.hh),
+    "hh-prompt": Format(SIDES, is_open_transcript, schemas.hh_prompt),
     "conversational": Format(SIDES, lambda rows: kind(rows, "prompt") is list, schemas.conversational),
     "mixed": Format(SIDES, lambda rows: (kind(rows, "prompt"), kind(rows, "chosen")) == (str, list), schemas.mixed),
     "conversational-implicit": Format(

@@ -86,7 +86,8 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, str):
         return True
     return all(
-        isinstance(item["content"], str) and all(item[key] is None for key in item if key not in ("role", "content"))
+        isinstance(item.get("content"), str)
+        and (len(item) == 2 or all(item[key] is None for key in item if key not in ("role", "content")))
         for item in value
     )
 

@@ -65,6 +65,19 @@ def hh(row: Row) -> GivenPair:
     return GivenPair(prompt, chosen, rejected, carried)
 
 
+def hh_prompt(row: Row) -> GivenPair:
+    """hh-rlhf with the prompt apart: a transcript up to an open `Assistant:` in `prompt`, the responses as text."""
+    turns = transcript(cell(row, "prompt"), "prompt")
+    if turns[-1] == {"role": "assistant", "content": ""}:
+        turns.pop()
+    given = row["prompt"].removesuffix(" ").removesuffix("\n\nAssistant:")
+    chosen, rejected = (
+        [{"role": "assistant", "content": text(cell(row, side), side)}] for side in ("chosen", "rejected")
+    )
+    carried = {"prompt"} if render_transcript(turns) == given else set()
+    return GivenPair(turns, chosen, rejected, {"chosen", "rejected"} | carried)
+
+
 def transcript(value: Any, name: str) -> list[Message]:
     """The turns of a value that has to be an hh-rlhf transcript."""
     turns = transcript_turns(text(value, name))

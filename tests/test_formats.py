@@ -17,6 +17,7 @@ RED = [{"role": "assistant", "content": "Red."}]
 EXAMPLES = {
     "neutral": {"prompt": "Sky?", "response_a": "Blue.", "response_b": "Red.", "label": 1},
     "hh": {"chosen": "\n\nHuman: Sky?\n\nAssistant: Blue.", "rejected": "\n\nHuman: Sky?\n\nAssistant: Red."},
+    "hh-prompt": {"prompt": "\n\nHuman: Sky?\n\nAssistant:", "chosen": " Blue.", "rejected": " Red."},
     "conversational": {"prompt": SKY, "chosen": BLUE, "rejected": RED},
     "mixed": {"prompt": "Sky?", "chosen": SKY + BLUE, "rejected": SKY + RED},
     "conversational-implicit": {"chosen": SKY + BLUE, "rejected": SKY + RED},
@@ -78,7 +79,7 @@ def test_transcripts_are_recognised_only_where_every_first_row_is_one():
 def test_the_format_can_be_given(write):
     loaded = read_pairs(write(EXAMPLES["hh"]), LoadOptions(format="standard-implicit"))
     assert contents(loaded.pairs.row(0, named=True)) == ("\n\nHuman: Sky?\n\nAssistant:", " Blue.", " Red.")
-    assert error_of("a.jsonl", format="trl").startswith("unknown format 'trl': choose one of auto, neutral, hh, conv")
+    assert error_of("a.jsonl", format="trl").startswith("unknown format 'trl': choose one of auto, neutral, hh, ")
 
 
 def test_pairs_are_numbered_through_all_shards(write, tmp_path):

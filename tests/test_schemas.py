@@ -119,6 +119,15 @@ def test_a_transcript_in_another_spelling_is_kept_as_given_too():
     assert pair.carried == set()
 
 
+@pytest.mark.parametrize(("ending", "begun"), [("", []), (" ", []), (" Let", ["Let"])])
+def test_a_transcript_as_the_prompt_is_read_as_turns(ending, begun):
+    prompt = transcript((H, "Sky?"), (A, "What of it?"), (H, "Its colour.")) + "\n\nAssistant:" + ending
+    pair = schemas.hh_prompt({"prompt": prompt, "chosen": " Blue.", "rejected": "Red."})
+    assert [turn["content"] for turn in pair.prompt] == ["Sky?", "What of it?", "Its colour.", *begun]
+    assert (pair.chosen[0]["content"], pair.rejected) == (" Blue.", RED)
+    assert pair.carried == {"prompt", "chosen", "rejected"}
+
+
 def test_a_text_without_an_assistant_turn_is_no_transcript():
     message = error_of(schemas.hh, {"chosen": transcript((H, "Sky?")), "rejected": transcript((A, "Blue."))})
     assert message == "chosen has no 'Assistant:' turn; expected a transcript, or choose another --format"
