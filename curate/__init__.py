@@ -1,10 +1,10 @@
 """prefcurate: find, act on and measure wrong labels in preference data.
 
-    import curate
-    run = curate.audit("data.jsonl", out="runs/hh")
-    run.strength
-    run.export("cleaned/", format="trl")
-    run.retrain("rm/")
+import curate
+run = curate.audit("data.jsonl", out="runs/hh")
+run.strength
+run.export("cleaned/", format="trl")
+run.retrain("rm/")
 """
 
 from curate.errors import CurateError

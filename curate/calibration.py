@@ -4,7 +4,6 @@ Two quantities, never mixed: *agreement*, the chance that another label of the s
 *label_prob*, the chance that the given label is right. Both need out-of-fold votes; in-sample votes give neither.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,10 @@ import polars as pl
 from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap
 
 CURVE_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-CLEAR_SHARE = 0.05  # the share of the pairs, largest |mean| first, that counts as clear
-FEWEST_ISOTONIC = 1_000
 FEWEST_CLEAR = 50  # a rate from fewer pairs than this says nothing
+SMALLEST_ERROR_RATE = 0.001
 LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no information left
+N_RATES = 91
 ASSUMPTION = "errors do not depend on the pair; where people err on unclear pairs, the true rate is higher"
 
 DISAGREEING = (0.2, 0.8)  # vote shares between these are a split vote
@@ -32,41 +31,6 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     [0.0, 0.5, 1.0]
     """
     return np.asarray(np.exp(-np.logaddexp(0.0, -x)))
-
-
-def agreement_slope(mean: np.ndarray) -> float:
-    """1/T of agreement = sigma(mean/T), the maximum of the likelihood of the given labels with sides randomised.
-
-    With sides randomised the intercept is 0 by symmetry and every pair counts as "the vote is for its label", so that
-    the loss is -log sigma(slope x mean). Never negative: an ensemble that is no better than chance has slope 0.
-
-    >>> round(agreement_slope(np.array([1.0, 1.0, 1.0, -1.0])), 3)   # ln 3: three of four agree
-    1.099
-    """
-    from scipy.optimize import minimize_scalar
-
-    if len(mean) == 0 or not np.any(mean):
-        return 0.0
-    width = float(np.median(np.abs(mean[mean != 0])))
-    unit = mean / width
-    fit = minimize_scalar(lambda slope: np.logaddexp(0.0, -slope * unit).sum(), bounds=(0.0, 20.0), method="bounded")
-    return float(fit.x) / width
-
-
-def fit_agreement(mean: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """Agreement as a function of strength_mean, fitted on the pairs' given labels with sides randomised, and its name.
-
-    Isotonic from 1,000 pairs on, since label errors bound it away from 0 and 1 and a logistic curve has no such bound;
-    below that sigma(mean/T). Both are symmetric: agreement(-mean) = 1 - agreement(mean).
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    if len(mean) < FEWEST_ISOTONIC:
-        slope = agreement_slope(mean)
-        return (lambda m: sigmoid(slope * m)), "sigmoid"
-    steps = IsotonicRegression(out_of_bounds="clip")
-    steps.fit(np.concatenate([mean, -mean]), np.concatenate([np.ones_like(mean), np.zeros_like(mean)]))
-    return (lambda m: np.asarray(steps.predict(m))), "isotonic"
 
 
 def label_prob_from_agreement(agreement: np.ndarray, error_rate: float) -> np.ndarray:
@@ -107,10 +71,62 @@ def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPo
     return points
 
 
-def assumed_error_rate(curve: list[ClearPoint]) -> float | None:
-    """The error rate that label_prob assumes: that of the clearest 5 % (or of the smallest share with a rate)."""
-    clear = [point.rate.value for point in curve if point.top_share >= CLEAR_SHARE]
-    return float(np.clip(clear[0], 0.001, LARGEST_ERROR_RATE)) if clear else None
+@dataclass(frozen=True)
+class Calibration:
+    """Agreement and label_prob as functions of strength_mean, under errors that do not depend on the pair.
+
+    a = sigma(slope x mean) is the chance that the response preferred by the label is the better one, before the label
+    is looked at; agreement = e + (1 - 2e) a, which is METHODS.md's sigma(mean/T) with the floor that label errors put
+    under it. Both are symmetric: agreement(-mean) = 1 - agreement(mean).
+    """
+
+    slope: float
+    error_rate: float
+
+    def agreement(self, mean: np.ndarray) -> np.ndarray:
+        """The chance that another label of the same kind agrees with the given one, (pairs,)."""
+        return self.error_rate + (1 - 2 * self.error_rate) * sigmoid(self.slope * mean)
+
+    def label_prob(self, mean: np.ndarray) -> np.ndarray:
+        """The chance that the given label is right, (pairs,)."""
+        return label_prob_from_agreement(self.agreement(mean), self.error_rate)
+
+
+def fit_calibration(mean: np.ndarray, largest_error_rate: float = LARGEST_ERROR_RATE) -> Calibration:
+    """The likelihood of the given labels over error rate and slope, with sides randomised (so there is no intercept).
+
+    The error rate is the mean of its profile likelihood between 0 and `largest_error_rate`. A sharp judge shows label
+    errors as a floor under the disagreement, however clear the pair, and the mean is at that floor; a weak judge shows no
+    floor, every rate is then about as likely, and the middle of the range keeps label_prob away from both ends.
+
+    >>> fitted = fit_calibration(np.repeat([3.0, -3.0], [90, 10]))   # one size of vote: nine of ten agree, always
+    >>> fitted.agreement(np.array([3.0])).round(2).tolist()
+    [0.9]
+    """
+    from scipy.optimize import minimize_scalar
+
+    width = float(np.median(np.abs(mean))) or 1.0
+    sizes, agree, against = _binned(np.abs(mean) / width, agreement_with_label(mean))
+
+    def loss(slope: float, error_rate: float) -> float:
+        agreement = np.clip(Calibration(slope, error_rate).agreement(sizes), 1e-12, 1 - 1e-12)
+        return float(-(agree @ np.log(agreement) + against @ np.log1p(-agreement)))
+
+    rates = np.linspace(0.0, largest_error_rate, N_RATES)
+    fits = [minimize_scalar(loss, bounds=(0.0, 20.0), args=(rate,), method="bounded") for rate in rates]
+    losses = np.array([float(fit.fun) for fit in fits])
+    likelihood = np.exp(losses.min() - losses)
+    rate = float(np.clip(likelihood @ rates / likelihood.sum(), SMALLEST_ERROR_RATE, LARGEST_ERROR_RATE))
+    slope = minimize_scalar(loss, bounds=(0.0, 20.0), args=(rate,), method="bounded").x
+    return Calibration(float(slope) / width, rate)
+
+
+def _binned(sizes: np.ndarray, agree: np.ndarray, n_bins: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean size of bins of equally many pairs, and the numbers of pairs in each that agree and that do not."""
+    bins = np.array_split(np.argsort(sizes, kind="stable"), min(n_bins, len(sizes)))
+    n_pairs = np.array([len(rows) for rows in bins], dtype=np.float64)
+    n_agree = np.array([agree[rows].sum() for rows in bins])
+    return np.array([sizes[rows].mean() for rows in bins]), n_agree, n_pairs - n_agree
 
 
 def reliability(predicted: np.ndarray, groups: np.ndarray, n_bins: int = 10) -> list[dict[str, Any]]:
@@ -145,28 +161,29 @@ def expected_calibration_error(curve: list[dict[str, Any]]) -> float:
 def calibrate(strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Adds `agreement` and `label_prob` (null for ties) to a strength table of out-of-fold votes, and what was assumed.
 
-    Returns the table and the facts: the kind of fit, curve of the error rate among clear pairs, the rate assumed, reliability.
-    With too few pairs for a rate, `label_prob` stays null throughout.
+    Returns the table and the facts: curve of the error rate among clear pairs, the rate assumed, reliability. With too
+    few pairs for a rate, both columns stay null and those facts are missing.
     """
     mean = strength["strength_mean"].to_numpy()
     judged = ~is_tie & ~np.isnan(mean)
-    agreement_of, fit = fit_agreement(mean[judged])
-    agreement = np.full(len(mean), np.nan)
-    agreement[judged] = agreement_of(mean[judged])
     curve = error_rate_among_clear(mean[judged], groups[judged])
-    rate = assumed_error_rate(curve)
-    label_prob = np.full(len(mean), np.nan) if rate is None else label_prob_from_agreement(agreement, rate)
-    reliable = reliability(agreement[judged], groups[judged]) if judged.any() else []
-    facts = {
-        "agreement_fit": fit,
+    agreement, label_prob = np.full((2, len(mean)), np.nan)
+    facts: dict[str, Any] = {
         "error_rate_among_clear": [
             {"top_share": point.top_share, "rate": point.rate.value, **_bounds(point.rate)} for point in curve
         ],
-        "assumed_error_rate": rate,
         "assumption": ASSUMPTION,
-        "agreement_curve": reliable,
-        "agreement_ece": expected_calibration_error(reliable) if reliable else None,
     }
+    if curve:
+        fitted = fit_calibration(mean[judged], min(LARGEST_ERROR_RATE, *(point.rate.value for point in curve)))
+        agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
+        reliable = reliability(agreement[judged], groups[judged])
+        facts |= {
+            "slope": fitted.slope,
+            "assumed_error_rate": fitted.error_rate,
+            "agreement_curve": reliable,
+            "agreement_ece": expected_calibration_error(reliable),
+        }
     table = strength.with_columns(
         pl.Series("agreement", agreement).fill_nan(None), pl.Series("label_prob", label_prob).fill_nan(None)
     )

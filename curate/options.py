@@ -21,11 +21,16 @@ class VoteOptions:
 
     ensemble: str = field(default="head", metadata={"help": "head: one frozen backbone, all heads trained together"})
     backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
-    members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own folds and its own start"})
-    folds: int = field(default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"})
+    members: int = field(
+        default=10, metadata={"help": "members of the ensemble: each has its own folds and its own start"}
+    )
+    folds: int = field(
+        default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"}
+    )
     folds_by: str = field(default="prompt", metadata={"help": "what stays in one fold: prompt, or pair"})
     scoring: str = field(
-        default="out-of-fold", metadata={"help": "out-of-fold, or in-sample: every member trains on all pairs it scores"}
+        default="out-of-fold",
+        metadata={"help": "out-of-fold, or in-sample: every member trains on all pairs it scores"},
     )
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})

@@ -4,12 +4,10 @@ import pytest
 from scipy.special import expit
 
 from curate.calibration import (
-    agreement_slope,
-    assumed_error_rate,
     calibrate,
     error_rate_among_clear,
     expected_calibration_error,
-    fit_agreement,
+    fit_calibration,
     kind,
     label_prob_from_agreement,
     reliability,
@@ -25,14 +23,13 @@ def votes(n, error_rate, seed=0):
     return np.where(is_wrong, -clean, clean), is_wrong
 
 
-def test_slope_is_the_log_odds_of_agreement_at_one_size():
-    assert agreement_slope(np.array([1.0] * 9 + [-1.0])) == pytest.approx(np.log(9), abs=1e-4)
-    assert agreement_slope(np.array([5.0] * 9 + [-5.0])) == pytest.approx(np.log(9) / 5, abs=1e-4)
+def test_an_ensemble_worse_than_chance_says_nothing():
+    fitted = fit_calibration(np.repeat([1.0, -1.0], [40, 60]))
+    assert fitted.agreement(np.array([5.0]))[0] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_an_ensemble_worse_than_chance_has_slope_zero():
-    assert agreement_slope(np.array([-1.0, -1.0, 1.0])) == pytest.approx(0.0, abs=1e-4)
-    assert agreement_slope(np.zeros(3)) == 0.0
+def test_votes_that_are_all_zero_say_nothing():
+    assert fit_calibration(np.zeros(100)).agreement(np.zeros(1))[0] == 0.5
 
 
 def test_label_prob_closed_forms():
@@ -59,39 +56,49 @@ def test_error_rate_among_clear_is_the_rate_of_uniform_errors():
     curve = error_rate_among_clear(mean, np.arange(len(mean)))
     assert [point.top_share for point in curve] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
     assert curve[2].rate.low <= 0.3 <= curve[2].rate.high
-    assert assumed_error_rate(curve) == curve[2].rate.value
+    assert fit_calibration(mean).error_rate == pytest.approx(0.3, abs=0.02)
+
+
+def test_a_weak_judge_does_not_take_its_own_errors_for_errors_of_the_labels():
+    rng = np.random.default_rng(0)
+    mean = rng.normal(0, 1, 5_000)
+    mean = np.where(rng.random(5_000) < expit(0.3 * np.abs(mean)), 1, -1) * np.abs(mean)  # clean labels, weak votes
+    table, facts = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(5_000, bool), np.arange(5_000))
+    assert facts["error_rate_among_clear"][2]["rate"] > 0.25
+    assert facts["assumed_error_rate"] < 0.25
+    assert (table["label_prob"] < 0.5).mean() < 0.02
 
 
 def test_too_few_pairs_for_a_rate_leave_label_prob_missing():
     table, facts = calibrate(pl.DataFrame({"strength_mean": [1.0, -1.0]}), np.zeros(2, bool), np.array(["a", "b"]))
     assert table["label_prob"].null_count() == 2
-    assert facts["assumed_error_rate"] is None
+    assert "assumed_error_rate" not in facts
 
 
 def test_ties_have_no_label_prob_and_do_not_move_the_fit():
     mean, _ = votes(2_000, 0.1)
     with_ties = np.concatenate([mean, np.full(500, -3.0)])
     is_tie = np.arange(2_500) >= 2_000
-    table, facts = calibrate(pl.DataFrame({"strength_mean": with_ties}), is_tie, np.arange(2_500))
+    table, _ = calibrate(pl.DataFrame({"strength_mean": with_ties}), is_tie, np.arange(2_500))
     without, _ = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(2_000, bool), np.arange(2_000))
     assert table["label_prob"][:2_000].equals(without["label_prob"])
     assert table["label_prob"][2_000:].null_count() == 500
-    assert facts["agreement_fit"] == "isotonic"
 
 
 @pytest.mark.parametrize("n", [300, 3_000])
 def test_agreement_is_symmetric_and_monotone(n):
     mean, _ = votes(n, 0.2)
-    agreement_of, _ = fit_agreement(mean)
+    fitted = fit_calibration(mean)
     grid = np.linspace(-5, 5, 101)
-    assert agreement_of(-grid) == pytest.approx(1 - agreement_of(grid))
-    assert (np.diff(agreement_of(grid)) >= 0).all()
+    assert fitted.agreement(-grid) == pytest.approx(1 - fitted.agreement(grid))
+    assert (np.diff(fitted.agreement(grid)) > 0).all()
+    assert (np.diff(fitted.label_prob(grid)) >= 0).all()
 
 
 def test_reliability_of_a_perfect_and_of_an_overconfident_prediction():
     mean, _ = votes(20_000, 0.0)
     groups = np.arange(len(mean))
-    fitted = reliability(expit(agreement_slope(mean) * mean), groups)
+    fitted = reliability(fit_calibration(mean).agreement(mean), groups)
     assert expected_calibration_error(fitted) < 0.03
     assert expected_calibration_error(reliability(expit(20 * mean), groups)) > expected_calibration_error(fitted)
     assert sum(row["n_pairs"] for row in fitted) == 2 * len(mean)
