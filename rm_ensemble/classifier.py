@@ -60,8 +60,8 @@ def new_classifier(backbone: str, max_tokens: int, seed: int) -> Classifier:
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None and max_tokens > limit:
         raise CurateError(f"--max-tokens {max_tokens}: backbone {backbone} reads at most {limit}")
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.config.eos_token_id = tokenizer.eos_token_id
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(model.config, name, getattr(tokenizer, name))
     return Classifier(model, tokenizer, max_tokens)
 
 

@@ -133,7 +133,7 @@ def width_learning_rate(hidden_size: int) -> float:
     >>> [f"{width_learning_rate(size):.1e}" for size in (384, 768, 4096)]
     ['3.0e-04', '1.1e-04', '8.6e-06']
     """
-    return 3e-4 * (384 / hidden_size) ** 1.5
+    return 3e-4 * math.pow(384 / hidden_size, 1.5)
 
 
 def learning_rate_share(step: int, n_steps: int) -> float:

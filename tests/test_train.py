@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tiny_models import good_answers, write_decoder, write_encoder
@@ -100,6 +101,24 @@ def test_progress_is_reported_to_the_last_step(encoder: Classifier) -> None:
     seen: list[tuple[str, int, int]] = []
     train(encoder.model, training_pairs(encoder, 16), 16, FAST, progress=lambda *step: seen.append(step))
     assert seen == [("train", 1, 2), ("train", 2, 2)]
+
+
+@pytest.mark.filterwarnings("ignore")  # trl's and transformers' own
+@pytest.mark.parametrize("write", [write_encoder, write_decoder])
+def test_trl_trains_the_saved_folder_and_starts_from_our_loss(write, tmp_path: Path) -> None:
+    trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
+    classifier = new_classifier(write(tmp_path / "backbone"), max_tokens=48, seed=0)
+    save_classifier(classifier, tmp_path / "model")
+    pairs = good_answers(8).with_columns(margin=pl.Series(np.arange(8) / 4))
+    settings = trl.RewardConfig(
+        output_dir=str(tmp_path / "trl"), max_steps=1, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True,
+        save_strategy="no",
+    )  # fmt: skip
+    rows = datasets.Dataset.from_list(pairs.select("prompt", "chosen", "rejected", "margin").to_dicts())
+    trainer = trl.RewardTrainer(model=str(tmp_path / "model"), args=settings, train_dataset=rows)
+    own = replace(training_pairs(classifier, 8), margin=(np.arange(8) / 4).astype(np.float32))
+    found = train(classifier.model, own, 8, FAST)
+    assert trainer.train().training_loss == pytest.approx(found["first_loss"], abs=1e-5)
 
 
 def test_presentations_are_whole_passes_of_similar_lengths() -> None:
