@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-DEFAULT_BLOCKS = ("full/6/response", "full/4/response", "full/6/prompt", "response/6/mean")
+DEFAULT_BLOCKS = ("full/4/response", "full/6/prompt")
 
 
 @dataclass(frozen=True)

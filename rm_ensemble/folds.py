@@ -1,0 +1,99 @@
+"""Which pairs each model of the ensemble trains on, chooses on and scores. A model is one member and one fold.
+
+Pairs that belong together (a prompt's, or only the identical ones) are one unit and never stand on both sides.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.errors import CurateError, unknown_choice
+from curate.pairs import is_tie, stable_hash, text_of
+
+Ints = NDArray[np.int64]
+FOLDS_BY = ("prompt", "pair")
+VALID_SHARE = 0.15  # of a model's training units, for its choices
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """One member's folds: `fold` (pairs,) is the model that scores each pair; `trains` and `chooses` are (pairs, folds)."""
+
+    fold: Ints
+    trains: NDArray[np.bool_]
+    chooses: NDArray[np.bool_]
+
+
+def units(pairs: pl.DataFrame, folds_by: str) -> Ints:
+    """(pairs,) numbers of the units that folds keep together, in the order of their sorted names.
+
+    `prompt`: the group of the pair table. `pair`: the same two responses to the same prompt, in either order.
+    """
+    if folds_by not in FOLDS_BY:
+        raise unknown_choice("--folds-by", folds_by, FOLDS_BY)
+    names = pairs["group"].to_numpy()
+    if folds_by == "pair":
+        sides = pairs.select(text_of("prompt"), text_of("chosen"), text_of("rejected"))
+        names = np.array([stable_hash("\x1f".join((prompt, *sorted(two)))) for prompt, *two in sides.iter_rows()])
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def may_train(pairs: pl.DataFrame) -> NDArray[np.bool_]:
+    """(pairs,) true where a pair may teach a member: not held out and not a tie."""
+    return pairs.select(~pl.col("is_heldout") & ~is_tie()).to_series().to_numpy()
+
+
+def plan_folds(unit: Ints, teaches: NDArray[np.bool_], n_folds: int, rng: np.random.Generator) -> FoldPlan:
+    """Deals the units to folds by size, largest first, ties in size at random; every fold's model scores what it did not see.
+
+    Pairs that teach nobody because their whole unit is held out are dealt like the others, so that each is scored by one
+    of the member's models. Refuses fewer teaching units than folds.
+    """
+    n_units = int(unit.max()) + 1 if len(unit) else 0
+    sizes = np.bincount(unit[teaches], minlength=n_units)
+    n_teaching = int((sizes > 0).sum())
+    if n_teaching < max(n_folds, 2):
+        raise CurateError(
+            f"{n_teaching} prompts with a label to learn from, fewer than {max(n_folds, 2)}: "
+            "give more data, or fewer --folds, or --folds-by pair"
+        )
+    fold_of_unit = _deal(sizes, n_folds, rng)
+    fold = fold_of_unit[unit]
+    trains = teaches[:, None] & (fold[:, None] != np.arange(n_folds))
+    return FoldPlan(fold, *_split_off_choices(unit, trains, rng))
+
+
+def plan_in_sample(unit: Ints, teaches: NDArray[np.bool_], rng: np.random.Generator) -> FoldPlan:
+    """One model that trains on every pair and scores every pair, as in the paper (S2)."""
+    trains = teaches[:, None].copy()
+    if not trains.any():
+        raise CurateError("no pair to learn from: every label is a tie or held out")
+    return FoldPlan(np.zeros(len(unit), dtype=np.int64), *_split_off_choices(unit, trains, rng))
+
+
+def _deal(sizes: Ints, n_folds: int, rng: np.random.Generator) -> Ints:
+    """(units,) fold of each unit: the largest first, each to the fold with the fewest pairs so far."""
+    order = rng.permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    load = np.zeros(n_folds, dtype=np.int64)
+    first = rng.integers(n_folds)  # which fold is filled first is chance as well
+    fold = np.empty(len(sizes), dtype=np.int64)
+    for unit in order:
+        fold[unit] = (first + int(np.argmin(np.roll(load, -first)))) % n_folds
+        load[fold[unit]] += max(int(sizes[unit]), 1)
+    return fold
+
+
+def _split_off_choices(
+    unit: Ints, trains: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Training pairs without, and only, the units that a model makes its choices on; at least one unit stays to train on."""
+    chooses = np.zeros_like(trains)
+    for model in range(trains.shape[1]):
+        teaching = np.unique(unit[trains[:, model]])
+        n_valid = min(max(1, round(VALID_SHARE * len(teaching))), len(teaching) - 1)
+        chosen = rng.permutation(teaching)[:n_valid]
+        chooses[:, model] = trains[:, model] & np.isin(unit, chosen)
+    return trains & ~chooses, chooses

@@ -1,0 +1,78 @@
+"""What a head reads: feature blocks and text features, scaled without looking at labels, and how the prompt bends them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rm_ensemble.batches import Ints
+
+Floats = NDArray[np.float32]
+
+PROMPT_AXES = 16  # principal axes of the prompts that the text features interact with
+WIDEST = 8.0  # in standard deviations: an outlier feature may not own a reward
+SMALLEST_SPREAD = 1e-3  # a feature whose pairs differ less than this share of its spread says nothing about a choice
+
+
+@dataclass(frozen=True)
+class HeadInputs:
+    """The map from the features of a text to the inputs of a head, fitted on a pair table but not on its labels.
+
+    Every response feature is divided by the standard deviation of its differences within pairs, and every block by the
+    square root of its width, so that a penalty means the same for all blocks. Text features also enter multiplied by
+    the prompt's principal axes: what a good length is depends on the question.
+    """
+
+    arrays: dict[str, Floats]
+
+    @classmethod
+    def fit(cls, blocks: Mapping[str, Floats], text: Floats | None, index: Ints) -> "HeadInputs":
+        """From blocks of (texts, width), text features (texts, n) or none, and the two texts of each pair (pairs, 2)."""
+        arrays: dict[str, Floats] = {}
+        for name, block in _response_blocks(blocks, text).items():
+            arrays[f"{name}.center"] = block.mean(axis=0)
+            arrays[f"{name}.scale"] = _scale(block, index)
+        prompt = _prompt_block(blocks)
+        if text is not None and prompt is not None:
+            arrays["prompt.center"] = prompt.mean(axis=0)
+            arrays["prompt.axes"] = _axes(prompt - arrays["prompt.center"])
+        return cls(arrays)
+
+    def __call__(self, blocks: Mapping[str, Floats], text: Floats | None) -> Floats:
+        """(texts, dims) float32 inputs; zero-spread features are zero."""
+        parts = [self._scaled(name, block) for name, block in _response_blocks(blocks, text).items()]
+        prompt = _prompt_block(blocks)
+        if "prompt.axes" in self.arrays and prompt is not None:
+            bent = parts[-1] * np.sqrt(parts[-1].shape[1])  # the text features come last
+            axes = np.clip((prompt - self.arrays["prompt.center"]) @ self.arrays["prompt.axes"], -4, 4)
+            products = bent[:, :, None] * axes[:, None, :]
+            parts.append(products.reshape(len(bent), -1) / np.float32(np.sqrt(products[0].size)))
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _scaled(self, name: str, block: Floats) -> Floats:
+        scaled = (block - self.arrays[f"{name}.center"]) * self.arrays[f"{name}.scale"]
+        return np.asarray(np.clip(scaled, -WIDEST, WIDEST) / np.float32(np.sqrt(block.shape[1])), dtype=np.float32)
+
+
+def _response_blocks(blocks: Mapping[str, Floats], text: Floats | None) -> dict[str, Floats]:
+    read = {name: block for name, block in blocks.items() if not name.endswith("/prompt")}
+    return read if text is None else {**read, "text": text}
+
+
+def _prompt_block(blocks: Mapping[str, Floats]) -> Floats | None:
+    return next((block for name, block in blocks.items() if name.endswith("/prompt")), None)
+
+
+def _scale(block: Floats, index: Ints) -> Floats:
+    """1 / standard deviation within pairs, 0 for a feature in which pairs hardly differ; the same if sides are swapped."""
+    within = np.sqrt(((block[index[:, 0]] - block[index[:, 1]]) ** 2).mean(axis=0) / 2)
+    is_used = within > SMALLEST_SPREAD * block.std(axis=0) + 1e-8
+    return np.asarray(np.divide(1.0, within, out=np.zeros_like(within), where=is_used))
+
+
+def _axes(centred: Floats) -> Floats:
+    """(width, PROMPT_AXES) principal axes, scaled so that projections have unit variance."""
+    variances, axes = np.linalg.eigh((centred.T @ centred / len(centred)).astype(np.float64))
+    top = axes[:, ::-1][:, :PROMPT_AXES] / np.sqrt(np.maximum(variances[::-1][:PROMPT_AXES], 1e-8))
+    return np.asarray(top, dtype=np.float32)

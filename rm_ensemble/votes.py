@@ -1,0 +1,153 @@
+"""The ensemble's votes: every member, a seed and a plan of folds, scores every pair by a model that did not see it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.errors import CurateError, unknown_choice
+from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap, length_difference
+from curate.options import VoteOptions
+from curate.pairs import is_tie
+from curate.run import Progress, no_progress, write_parquet
+from curate.strength import one_scale
+from rm_ensemble.batches import unique_texts
+from rm_ensemble.features import features
+from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, units
+from rm_ensemble.heads import PairTargets, PairWeights, train_heads
+from rm_ensemble.inputs import HeadInputs
+from rm_ensemble.text_features import text_features
+
+ENSEMBLES = ("head",)
+SCORINGS = ("out-of-fold", "in-sample")
+Floats = NDArray[np.float64]
+
+
+def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Progress = no_progress) -> dict[str, Any]:
+    """Write `votes/member-00.parquet` ... and `features/` into `folder`; returns facts for run.json.
+
+    The facts: members, folds, effective votes and the correlation they come from, accuracy of the ensemble, of each member
+    and of the length null on the given labels (ties aside), what was cut, and what the models chose.
+    """
+    _refuse_unknown(options)
+    texts, index = unique_texts(pairs)
+    read = features(texts, options.features, folder / "features", progress)
+    text = text_features(texts)
+    inputs = HeadInputs.fit(read.blocks, text, index)(read.blocks, text)
+    plans, seeds = plan_members(pairs, options)
+    targets = PairTargets(index, np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.float32))
+    weights = PairWeights(
+        np.concatenate([plan.trains for plan in plans], axis=1).astype(np.float32),
+        np.concatenate([plan.chooses for plan in plans], axis=1).astype(np.float32),
+    )
+    heads = train_heads(inputs, targets, weights, seeds=seeds, progress=progress)
+    rewards = heads.rewards(inputs)
+    tables = [_member_table(pairs, index, rewards, plan, i, options) for i, plan in enumerate(plans)]
+    for i, table in enumerate(tables):
+        write_parquet(table, folder / "votes" / f"member-{i:02d}.parquet")
+    return {
+        **_facts(pairs, tables),
+        **read.facts,
+        "n_folds": plans[0].trains.shape[1],
+        "n_dims": inputs.shape[1],
+        "penalties": {str(penalty): heads.settings.count(penalty) for penalty in sorted(set(heads.settings))},
+    }
+
+
+def _refuse_unknown(options: VoteOptions) -> None:
+    if options.ensemble not in ENSEMBLES:
+        raise unknown_choice("--ensemble", options.ensemble, ENSEMBLES)
+    if options.scoring not in SCORINGS:
+        raise unknown_choice("--scoring", options.scoring, SCORINGS)
+    if options.members < 1 or options.folds < 2:
+        raise CurateError(
+            f"--members {options.members} --folds {options.folds}: give at least 1 member and 2 folds "
+            "(--scoring in-sample for none)"
+        )
+
+
+def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPlan], tuple[int, ...]]:
+    """Each member's fold plan, and one seed per model; all spawned from the run's one seed."""
+    unit, teaches = units(pairs, options.folds_by), may_train(pairs)
+    plans, seeds = [], []
+    for member in np.random.SeedSequence(options.seed).spawn(options.members):
+        rng = np.random.default_rng(member)
+        is_in_sample = options.scoring == "in-sample"
+        plan = plan_in_sample(unit, teaches, rng) if is_in_sample else plan_folds(unit, teaches, options.folds, rng)
+        plans.append(plan)
+        seeds += member.generate_state(plan.trains.shape[1]).tolist()
+    return plans, tuple(seeds)
+
+
+def _member_table(
+    pairs: pl.DataFrame, index: NDArray[np.int64], rewards: Any, plan: FoldPlan, member: int, options: VoteOptions
+) -> pl.DataFrame:
+    """The votes of one member: each pair's two rewards by the model of its fold."""
+    n_folds = plan.trains.shape[1]
+    model = member * n_folds + plan.fold  # (pairs,)
+    return pl.DataFrame(
+        {
+            "pair_id": pairs["pair_id"],
+            "reward_chosen": rewards[index[:, 0], model],
+            "reward_rejected": rewards[index[:, 1], model],
+            "fold": plan.fold.astype(np.int16),
+            "is_out_of_fold": np.full(len(pairs), options.scoring == "out-of-fold"),
+        }
+    )
+
+
+def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
+    raw = np.column_stack([table["reward_chosen"].cast(pl.Float64) - table["reward_rejected"] for table in tables])
+    scaled = one_scale(raw, np.column_stack([table["fold"] for table in tables]))  # (pairs, members)
+    judged = pairs.select(~is_tie()).to_series().to_numpy()
+    groups = pairs["group"].to_numpy()[judged]
+    correlation = member_correlation(scaled)
+    rho = mean_correlation(correlation)
+    return {
+        "n_members": len(tables),
+        "correlation": [[round(value, 4) for value in row] for row in correlation.tolist()],
+        "mean_correlation": rho,
+        "effective_votes": effective_votes(len(tables), rho),
+        "accuracy": _accuracy(scaled.mean(axis=1)[judged], groups),
+        "member_accuracy": agreement_with_label(scaled[judged]).mean(axis=0).tolist(),
+        "length_null": {"accuracy": _accuracy(length_difference(pairs)[judged], groups)},
+    }
+
+
+def _accuracy(difference: Floats, groups: NDArray[Any]) -> dict[str, Any] | None:
+    estimate: Estimate | None = cluster_bootstrap(agreement_with_label(difference), groups)
+    return estimate.to_dict() if estimate else None
+
+
+def member_correlation(differences: Floats) -> Floats:
+    """(members, members) correlation of the members' differences; a member that never differs correlates 0 with others.
+
+    Without verified pairs it counts shared signal as shared error, so that the effective votes are a lower bound.
+    """
+    centred = differences - differences.mean(axis=0)
+    norms = np.sqrt((centred**2).sum(axis=0))
+    unit = centred / np.where(norms > 0, norms, 1.0)
+    correlation = unit.T @ unit
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
+
+
+def mean_correlation(correlation: Floats) -> float:
+    """Mean over pairs of different members; 0 for a single member.
+
+    >>> mean_correlation(np.array([[1.0, 0.5], [0.5, 1.0]]))
+    0.5
+    """
+    n = len(correlation)
+    return float((correlation.sum() - np.trace(correlation)) / (n * (n - 1))) if n > 1 else 0.0
+
+
+def effective_votes(n_members: int, mean_correlation: float) -> float:
+    """How many independent votes the members are worth (Kish): M / (1 + (M - 1) rho), rho not below 0.
+
+    >>> round(effective_votes(5, 0.92), 2)   # five linear heads that differ by fold plan only
+    1.07
+    """
+    return n_members / (1 + (n_members - 1) * max(mean_correlation, 0.0))
