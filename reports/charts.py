@@ -54,8 +54,8 @@ def accuracy(facts: Facts) -> Chart | None:
     ensemble = facts.get("ensemble", {})
     if "accuracy" not in ensemble or not ensemble.get("is_out_of_fold"):
         return None
-    null = ensemble.get("length_null", {}).get("accuracy")
-    traces = [estimates("length alone", [("length alone", null)], "@muted")] if null else []
+    length = ensemble.get("length")
+    traces = [estimates("length alone", [("length alone", length)], "@muted")] if length else []
     members = ensemble.get("member_accuracy", [])
     if members:
         traces.append(dots("members", [100 * value for value in members], ["each member"] * len(members)))
@@ -68,8 +68,8 @@ def accuracy(facts: Facts) -> Chart | None:
         annotations=[note("coin toss", x=50)],
     )
     title = f"Votes agree with {percent(ensemble['accuracy']['value'])} of the labels"
-    if null:
-        title += f", the longer response with {percent(null['value'])}"
+    if length:
+        title += f", the {length['prefers']} response with {percent(length['value'])}"
     caption = "Out of fold, ties left out. Lines are 95 % intervals over prompts; small dots are single members."
     return Chart("chart-accuracy", title, caption, {"data": traces, "layout": design}, 210)
 

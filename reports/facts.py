@@ -128,19 +128,38 @@ def ensemble(run: Run, table: pl.DataFrame) -> Facts | None:
     voted = stage_facts(run, "vote")
     if voted is None:
         return None
+    made = {**voted, "is_out_of_fold": not _is_in_sample(run)}
+    null = voted.get("length_null", {}).get("accuracy")
+    if null is not None:
+        made["length"] = length_rule(null)
     lead = None if _is_in_sample(run) else lead_over_length(table)
-    return {**voted, "is_out_of_fold": not _is_in_sample(run), **({"lead_over_length": lead} if lead else {})}
+    return {**made, **({"lead_over_length": lead} if lead else {})}
+
+
+def length_rule(null: Facts) -> Facts:
+    """The better of two rules that need no training, "prefer the longer response" and "prefer the shorter one".
+
+    `null` is the accuracy of preferring the longer response; where that is below one half, the other rule is 1 minus it.
+
+    >>> length_rule({"value": 0.4, "low": 0.3, "high": 0.45, "n_pairs": 9, "n_groups": 9})["prefers"]
+    'shorter'
+    """
+    if null["value"] >= 0.5:
+        return {**null, "prefers": "longer"}
+    mirrored = {"value": 1 - null["value"], "low": 1 - null["high"], "high": 1 - null["low"]}
+    return {**null, **mirrored, "prefers": "shorter"}
 
 
 def lead_over_length(table: pl.DataFrame) -> Facts | None:
-    """Accuracy of the votes minus that of preferring the longer response, on the same pairs, with a paired interval.
+    """Accuracy of the votes minus that of the better length rule on the same pairs, with a paired interval.
 
     Ties are left out. None without strengths or without a pair that is not a tie.
     """
     if "strength_mean" not in table.columns:
         return None
     judged = table.filter(~pl.col("is_tie") & pl.col("strength_mean").is_not_null())
-    votes, length = (agreement_with_label(judged[column].to_numpy()) for column in ("strength_mean", "length_lead"))
+    votes, longer = (agreement_with_label(judged[column].to_numpy()) for column in ("strength_mean", "length_lead"))
+    length = longer if longer.sum() >= 0.5 * len(longer) else 1 - longer
     lead = cluster_bootstrap(votes - length, judged["group"].to_numpy())
     return lead.to_dict() if lead else None
 

@@ -7,17 +7,22 @@ element, and the content security policy allows exactly the page's own scripts, 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curate.run import Run, whole_file, write_json
 from reports import numbers
 from reports.charts import KIND_COLOURS, Chart, charts
 from reports.facts import facts
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 LONG_TEXT = 350  # characters; a longer text in the table of pairs begins folded
 LONG_LINES = 8
+CODE = re.compile(r"--[a-z][a-z-]*|\bcurate [a-z]+\b|\blabel_prob\b")
 
 ACTION_WORDS = {
     "keep": ("kept", "trained on as labelled"),
@@ -47,6 +52,7 @@ def page(facts: Mapping[str, Any]) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(numbers, name) for name in ("count", "percent", "interval", "decimal")}
+    environment.filters["with_code"] = with_code
     drawn = charts(facts)
     scripts = [get_plotlyjs(), _template("report.js")]
     return environment.from_string(_template("report.html")).render(
@@ -92,6 +98,17 @@ def is_long(messages: list[Mapping[str, Any]]) -> bool:
     """True where one side of a suspicious pair takes so much room that it begins folded."""
     texts = [message["content"] for message in messages]
     return any(len(text) > LONG_TEXT or text.count("\n") > LONG_LINES for text in texts)
+
+
+def with_code(text: str) -> "Markup":
+    """A sentence as HTML, with the options and commands in it set as code.
+
+    >>> str(with_code("<b> try --backbone"))
+    '&lt;b&gt; try <code>--backbone</code>'
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(CODE.sub(r"<code>\g<0></code>", str(escape(text))))
 
 
 def as_text(value: Any) -> str:

@@ -33,9 +33,8 @@ def numbers(facts: Mapping[str, Any]) -> "Table":
     table.add_row("pairs read", count(data["n_pairs"]), f"on {counted(data['n_groups'], 'prompt')}")
     if "accuracy" in ensemble and ensemble.get("is_out_of_fold"):
         table.add_row("votes agree with labels", *_estimate(ensemble["accuracy"]))
-        null = ensemble.get("length_null", {}).get("accuracy")
-        if null:
-            table.add_row("length alone agrees", *_estimate(null))
+        if "length" in ensemble:
+            table.add_row(f"the {ensemble['length']['prefers']} response agrees", *_estimate(ensemble["length"]))
     if "effective_votes" in ensemble:
         table.add_row("independent votes", f"{ensemble['effective_votes']:.1f}", f"of {ensemble['n_members']} members")
     clear = facts.get("clear_errors")

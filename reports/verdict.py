@@ -45,35 +45,35 @@ def judge(ensemble: Mapping[str, Any] | None) -> str:
 def _is_above_length(ensemble: Mapping[str, Any]) -> bool:
     if "lead_over_length" in ensemble:
         return bool(ensemble["lead_over_length"]["low"] > 0)
-    null = ensemble.get("length_null", {}).get("accuracy")
-    return null is None or bool(ensemble["accuracy"]["value"] > null["value"])
+    return "length" not in ensemble or bool(ensemble["accuracy"]["value"] > ensemble["length"]["value"])
 
 
 def _judge_words(ensemble: Mapping[str, Any] | None, level: str) -> list[str]:
     if ensemble is None or "accuracy" not in ensemble or level == "unmeasured":
         return []
-    accuracy, null = ensemble["accuracy"], ensemble.get("length_null", {}).get("accuracy")
+    accuracy, length = ensemble["accuracy"], ensemble.get("length")
     words = (
         f"Judging pairs it was not trained on, the ensemble agrees with {percent(accuracy['value'])} of the labels "
         f"(95 % interval {interval(accuracy)})"
     )
-    beside = f"; preferring the longer response agrees with {percent(null['value'])}." if null else "."
-    return [words + beside, *_weakness_words(ensemble, level), *_opinion_words(ensemble)]
+    if length:
+        words += f"; preferring the {length['prefers']} response agrees with {percent(length['value'])}"
+    return [f"{words}.", *_weakness_words(ensemble, level), *_opinion_words(ensemble)]
 
 
 def _weakness_words(ensemble: Mapping[str, Any], level: str) -> list[str]:
     if level != "weak":
         return []
     accuracy = ensemble["accuracy"]
-    if accuracy["high"] < 0.5:
-        fault = "That is worse than a coin toss"
-    elif accuracy["low"] <= 0.5:
-        fault = "The interval includes one half, so a coin toss might do as well"
-    else:
-        fault = "That is not clearly above the length of the responses alone"
+    if accuracy["low"] > 0.5:
+        return [
+            "That is not clearly above the length of the responses alone: a vote against a label says little more here "
+            "than which response is the longer one. Try a larger --backbone."
+        ]
+    fault = "The interval includes one half" if accuracy["high"] >= 0.5 else "That is worse than a coin toss"
     return [
         f"{fault}: either the labels carry little that this backbone can see, or it is too small to see it. "
-        "Try a larger backbone, and read the pairs below before you act on any flag."
+        "Try a larger --backbone, and read the pairs below before you act on any flag."
     ]
 
 
@@ -82,8 +82,8 @@ def _opinion_words(ensemble: Mapping[str, Any]) -> list[str]:
     if members is None or votes is None:
         return []
     return [
-        f"Its {counted(members, 'member')} are worth about {votes:.1f} independent votes: "
-        "a unanimous vote is not that many opinions."
+        f"Its {counted(members, 'member')} are worth about {votes:.1f} independent votes (a lower bound: shared signal "
+        f"counts as shared error), so a unanimous vote is not {members} opinions."
     ]
 
 
@@ -112,7 +112,7 @@ def _training_words(facts: Mapping[str, Any], level: str) -> list[str]:
     policy = f" under the policy {decided['policy']}" if "policy" in decided else ""
     left = n_pairs - actions["drop"]
     words = (
-        f"{count(left)} of {counted(n_pairs, 'pair')} ({percent(left / n_pairs)}) remain for training{policy}; "
+        f"{count(left)} of {counted(n_pairs, 'pair')} ({percent(left / n_pairs)}) remain{policy}; "
         f"{counted(actions['drop'], 'pair')} would be dropped, each with its reason."
     )
     if level in ("useful", "limited"):

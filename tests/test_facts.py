@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from fake_run import HOSTILE, HOSTILE_CATEGORY, N_GROUPS, N_PAIRS, estimate, fake_pairs, fake_run
 
-from reports.facts import FACTS_VERSION, N_POINTS, facts, histogram, lead_over_length, scatter
+from reports.facts import FACTS_VERSION, N_POINTS, facts, histogram, lead_over_length, length_rule, scatter
 from reports.numbers import interval
 from reports.suspicious import text_limit
 from reports.verdict import HEADLINES, judge, verdict
@@ -67,16 +67,25 @@ def test_checks_carry_their_meaning_and_share(made: dict[str, Any]) -> None:
 
 
 def test_lead_over_length_is_the_difference_of_two_accuracies() -> None:
-    lead = lead_over_length(judged(means=[1, 1, -1, 1], leads=[1, -1, -1, -1]))
+    lead = lead_over_length(judged(means=[1, 1, -1, 1], leads=[1, -1, -1, 1]))
     assert lead is not None
-    assert lead["value"] == 3 / 4 - 1 / 4
+    assert lead["value"] == 3 / 4 - 2 / 4
     assert (lead["n_pairs"], lead["n_groups"]) == (4, 4)
 
 
-def test_lead_over_length_leaves_ties_out() -> None:
-    lead = lead_over_length(judged(means=[1, -1], leads=[-1, 1], is_tie=[False, True]))
+def test_length_prefers_whichever_side_labels_prefer() -> None:
+    lead = lead_over_length(judged(means=[1, 1, 1, -1], leads=[-1, -1, -1, 1]))  # the shorter one is always chosen ...
     assert lead is not None
-    assert (lead["value"], lead["n_pairs"]) == (1.0, 1)
+    assert lead["value"] == 3 / 4 - 3 / 4  # ... but once, in the pair that the votes too are against
+    assert length_rule(estimate(0.4, 0.3, 0.45))["prefers"] == "shorter"
+    assert length_rule(estimate(0.4, 0.25, 0.45))["high"] == 0.75
+    assert length_rule(estimate(0.6, 0.5, 0.7)) == {**estimate(0.6, 0.5, 0.7), "prefers": "longer"}
+
+
+def test_lead_over_length_leaves_ties_out() -> None:
+    lead = lead_over_length(judged(means=[1, 1, -1], leads=[-1, 1, 1], is_tie=[False, False, True]))
+    assert lead is not None
+    assert (lead["value"], lead["n_pairs"]) == (2 / 2 - 1 / 2, 2)
 
 
 def test_histogram_counts_every_pair_and_splits_at_zero() -> None:
