@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import BertModel
 
 from curate.errors import CurateError
 from curate.options import FeatureOptions
@@ -35,9 +36,10 @@ from rm_ensemble.batches import (
     response_sequences,
     text_segments,
 )
+from rm_ensemble.bert import PackedBert, is_packable, keep_freed_memory
 from rm_ensemble.cache import Floats, GrowingFile, finished_file, open_arrays
 
-BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # on a CPU, what stays in its caches
 SAVE_EVERY_TOKENS = {"cpu": 250_000, "cuda": 10_000_000}  # an interruption costs 10-20 seconds of work
 
 
@@ -78,7 +80,7 @@ def features(
     if folder is not None and finished_file(folder, key).is_file():
         return Features(*open_arrays(finished_file(folder, key)), key)
     backbone = load_backbone(source, DTYPES[settings["dtype"]], device)
-    _refuse_beyond_model(options, blocks, backbone)
+    blocks = _checked_layers(options, blocks, backbone)
     segments = text_segments(texts, backbone.tokenizer, progress)
     sequences = {"full": full_sequences(segments, options.max_tokens)}
     if any(block.text == "response" for block in blocks.values()):
@@ -150,14 +152,18 @@ class Reading:
 def _extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, progress: Progress) -> None:
     """Run every batch that is not on disk yet; save now and then."""
     device = backbone.model.device.type
+    model = backbone.model
+    forward = PackedForward(model) if is_packable(model) else PaddedForward(backbone)
+    keep_freed_memory()
     jobs = [(r, rows) for r in readings for rows in batches(r.sequences.lengths, BATCH_TOKENS[device])]
     total = sum(len(r.sequences.ids) for r in readings)
     done = saved = 0
     for step, (reading, rows) in enumerate(jobs):
         if step >= file.n_done:
-            texts, counts = reading.texts_of(rows)
-            for name, values in pooled(backbone, reading, rows).items():
-                file.arrays[name][texts] = np.repeat(values, counts, axis=0)
+            for some, values in pooled(forward, reading, rows):
+                texts, counts = reading.texts_of(some)
+                for name, value in values.items():
+                    file.arrays[name][texts] = np.repeat(value, counts, axis=0)
         done += int(reading.sequences.lengths[rows].sum())
         if step >= file.n_done and done - saved >= SAVE_EVERY_TOKENS[device]:
             file.save(step + 1)
@@ -165,44 +171,72 @@ def _extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, pro
         progress("features", done, total)
 
 
+class PaddedForward:
+    """Hidden states by the model itself, in one padded batch."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.model = backbone.model
+        self.pad_id = backbone.tokenizer.pad_token_id or 0
+
+    def __call__(self, sequences: Sequences, rows: Ints, layers: list[int]) -> Iterator[tuple[Ints, dict[int, Tensor]]]:
+        """Parts of the rows with their hidden states (rows, tokens, width) by layer."""
+        ids, mask = (torch.from_numpy(array).to(self.model.device) for array in padded(sequences, rows, self.pad_id))
+        output = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, use_cache=False)
+        yield rows, {layer: output.hidden_states[layer] for layer in layers}
+
+
+class PackedForward:
+    """The same for a BERT encoder on a CPU, without padding, up to the last layer that is asked for."""
+
+    def __init__(self, model: BertModel) -> None:
+        self.bert = PackedBert(model)
+
+    def __call__(self, sequences: Sequences, rows: Ints, layers: list[int]) -> Iterator[tuple[Ints, dict[int, Tensor]]]:
+        """One part for each length among the rows."""
+        lengths = sequences.lengths[rows]
+        ids = np.concatenate([sequences.ids[sequences.starts[row] : sequences.starts[row + 1]] for row in rows])
+        states = self.bert.hidden(torch.from_numpy(ids), lengths, max(layers))
+        start = 0
+        for length in dict.fromkeys(lengths.tolist()):
+            some = rows[lengths == length]
+            stop = start + length * len(some)
+            yield some, {layer: states[layer][start:stop].view(len(some), length, -1) for layer in layers}
+            start = stop
+
+
 @torch.inference_mode()
-def pooled(backbone: Backbone, reading: Reading, rows: Ints) -> dict[str, Floats]:
-    """One forward pass: the reading's blocks of these rows, each (rows, width) float32."""
-    ids, mask = padded(reading.sequences, rows, backbone.tokenizer.pad_token_id or 0)
-    device = backbone.model.device
-    layers = hidden_layers(
-        backbone.model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), reading.layers
-    )
-    weights = torch.from_numpy(reading.pool_weights(rows, ids.shape[1])).to(device)
-    means = {layer: torch.bmm(weights, hidden.float()).cpu().numpy() for layer, hidden in layers.items()}
-    return {name: means[b.layer][:, reading.pools.index(b.pool)] for name, b in reading.blocks.items()}
+def pooled(
+    forward: PaddedForward | PackedForward, reading: Reading, rows: Ints
+) -> list[tuple[Ints, dict[str, Floats]]]:
+    """One forward pass: parts of the rows, each with the reading's blocks (rows, width) float32."""
+    parts = []
+    for some, hidden in forward(reading.sequences, rows, reading.layers):
+        state = hidden[reading.layers[0]]
+        weights = torch.from_numpy(reading.pool_weights(some, state.shape[1])).to(state.device)
+        means = {layer: torch.bmm(weights, state.float()).cpu().numpy() for layer, state in hidden.items()}
+        blocks = reading.blocks.items()
+        parts.append((some, {name: means[b.layer][:, reading.pools.index(b.pool)] for name, b in blocks}))
+    return parts
 
 
-def hidden_layers(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, layers: list[int]
-) -> dict[int, torch.Tensor]:
-    """Hidden states (rows, tokens, width) after each of `layers`; 0 is the embeddings, -1 the last."""
-    states = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True, use_cache=False).hidden_states
-    return {layer: states[layer] for layer in layers}
-
-
-def _refuse_beyond_model(options: FeatureOptions, blocks: Mapping[str, Block], backbone: Backbone) -> None:
+def _checked_layers(options: FeatureOptions, blocks: Mapping[str, Block], backbone: Backbone) -> dict[str, Block]:
+    """The blocks with layers counted from 0; refuses layers and lengths that the model does not have."""
     config = backbone.model.config
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and options.max_tokens > limit:
         raise CurateError(f"--max-tokens {options.max_tokens}: backbone {options.backbone} reads at most {limit}")
-    n_layers = config.num_hidden_layers
+    n = config.num_hidden_layers
     for name, block in blocks.items():
-        if not -n_layers - 1 <= block.layer <= n_layers:
-            raise CurateError(
-                f"feature block {name}: backbone {options.backbone} has layers 0 to {n_layers} (-1 = last)"
-            )
+        if not -n - 1 <= block.layer <= n:
+            raise CurateError(f"feature block {name}: backbone {options.backbone} has layers 0 to {n} (-1 = last)")
+    return {name: block._replace(layer=block.layer % (n + 1)) for name, block in blocks.items()}
 
 
 def _settings(texts: pl.DataFrame, options: FeatureOptions, prints: dict[str, str], device: str) -> dict[str, Any]:
     """Everything that the bits of the features depend on."""
     return {
         **asdict(options),
+        "backbone": Path(options.backbone).name if Path(options.backbone).is_dir() else options.backbone,
         "dtype": compute_dtype(options.dtype, device),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "threads": torch.get_num_threads(),
