@@ -1,5 +1,6 @@
 """What the commands show: progress bars on stderr, results as tables on stdout."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def show_summary(run: Run) -> None:
     from reports.summary import summary
 
     console = Console()
-    console.print(summary(run))
+    console.print(summary(json.loads((run.path / "facts.json").read_text(encoding="utf-8"))))
     console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 

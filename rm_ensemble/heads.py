@@ -219,7 +219,7 @@ def _train_two_layer(
             batch = (texts[index[rows].T.ravel()], label_prob[rows], margin[rows], train[rows])
             loss = _two_layer_loss(batch, parameters, options, generator)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with torch.no_grad():
             rewards = two_layer_rewards(two_layer_states(texts, parameters), parameters)

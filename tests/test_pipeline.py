@@ -1,0 +1,308 @@
+"""The three uses through the real commands, on a small generated sample and with the embedded backbone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import curate
+from curate import cli, pipeline
+from curate.demo import TOPICS, found_against_planted, sample
+from curate.run import Run, sha256_of
+
+N_PAIRS, N_WRONG = 240, 36
+STAGE_FILES = ("pairs.parquet", "checks.parquet", "strength.parquet", "decisions.parquet", "facts.json", "report.html")
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs one command line in this process: (exit code, stdout, stderr)."""
+
+    def run_command(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(done.value.code or 0), captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """240 generated pairs, 36 of them with their label planted wrong."""
+    path = tmp_path_factory.mktemp("data") / "sample.jsonl"
+    sample(N_PAIRS, N_WRONG / N_PAIRS, 0, TOPICS[:20])[0].write_ndjson(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def is_wrong() -> np.ndarray:
+    return sample(N_PAIRS, N_WRONG / N_PAIRS, 0, TOPICS[:20])[1]
+
+
+@pytest.fixture(scope="module")
+def audited(data, tmp_path_factory) -> Run:
+    return pipeline.audit(data, tmp_path_factory.mktemp("runs") / "run", members=4)
+
+
+@pytest.fixture
+def run(audited, tmp_path) -> Run:
+    """A copy of the audited run that a test may change."""
+    shutil.copytree(audited.path, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"}
+
+
+def test_the_planter_swaps_exactly_what_it_says():
+    wrong, is_wrong = sample(50, 0.2, 3, TOPICS)
+    clean, none = sample(50, 0.0, 3, TOPICS)
+    assert (is_wrong.sum(), none.sum()) == (10, 0)
+    planted = wrong.filter(pl.Series(is_wrong))
+    assert wrong.filter(~pl.Series(is_wrong)).height == 40
+    assert not planted.is_empty()
+    assert set(clean.columns) == {"prompt", "chosen", "rejected"}
+
+
+def test_an_audit_finds_the_planted_errors(audited, is_wrong):
+    from sklearn.metrics import roc_auc_score
+
+    assert roc_auc_score(is_wrong, -audited.strength["strength_mean"].to_numpy()) > 0.95
+    line = found_against_planted(audited, is_wrong)
+    dropped = (audited.decisions["action"] == "drop").to_numpy()
+    assert f"precision {is_wrong[dropped].mean():.3f}" in line
+    assert f"recall {dropped[is_wrong].mean():.3f}" in line
+
+
+def test_every_table_has_one_row_per_pair_in_the_same_order(audited):
+    ids = audited.read("pairs")["pair_id"]
+    assert ids.is_unique().all()
+    for table in ("checks", "strength", "decisions"):
+        assert audited.read(table)["pair_id"].equals(ids), table
+    for member in sorted((audited.path / "votes").iterdir()):
+        votes = pl.read_parquet(member)
+        assert votes.columns == ["pair_id", "reward_chosen", "reward_rejected", "fold", "is_out_of_fold"]
+        assert votes["pair_id"].equals(ids)
+    assert audited.strength.columns == list(pipeline.STRENGTH_COLUMNS)
+
+
+def test_auditing_again_does_nothing(run, data):
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    pipeline.audit(data, run.path, members=4)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_same_audit_elsewhere_gives_the_same_bytes(audited, data, tmp_path):
+    again = pipeline.audit(data, tmp_path / "other" / "place", members=4)
+    for name in STAGE_FILES:
+        assert sha256_of(again.path / name) == sha256_of(audited.path / name), name
+
+
+def test_a_changed_option_redoes_only_what_depends_on_it(run):
+    before = hashes(run.path)
+    pipeline.decide(run, pipeline.DecideOptions("secrets2-flip"))
+    pipeline.report(run)
+    changed = {name for name, digest in hashes(run.path).items() if before.get(name) != digest}
+    assert changed == {"decisions.parquet", "facts.json", "report.html", "run.json"}
+    assert run.decisions["action"].value_counts(sort=True).rows() == [("keep", N_PAIRS - 24), ("flip", 24)]
+
+
+def test_a_swapped_label_negates_its_own_strength(data, audited, tmp_path):
+    rows = pl.read_ndjson(data)
+    swapped = rows.with_row_index().with_columns(
+        chosen=pl.when(pl.col("index") == 7).then("rejected").otherwise("chosen"),
+        rejected=pl.when(pl.col("index") == 7).then("chosen").otherwise("rejected"),
+    )
+    (tmp_path / "sample.jsonl").write_text("")
+    swapped.drop("index").write_ndjson(tmp_path / "sample.jsonl")
+    run = pipeline.audit(tmp_path / "sample.jsonl", tmp_path / "run", members=4)
+    # To the precision of features: the swap moves the row's texts to another place of their batch.
+    assert run.strength["strength_mean_raw"][7] == pytest.approx(-audited.strength["strength_mean_raw"][7], rel=0.02)
+
+
+def test_export_loads_with_datasets_and_accounts_for_every_pair(run, command, tmp_path):
+    import datasets
+
+    code, out, _ = command("export", run.path, "--to", tmp_path / "cleaned", "--format", "full")
+    assert code == 0
+    loaded = datasets.load_dataset(str(tmp_path / "cleaned"), cache_dir=str(tmp_path / "cache"))["train"]
+    counts = json.loads((tmp_path / "cleaned" / "provenance.json").read_text())["counts"]
+    assert counts["kept"] + counts["flipped"] + counts["smoothed"] == len(loaded)
+    assert len(loaded) + counts["dropped"] + counts["not carried"] == counts["read"] == N_PAIRS
+    assert f"{counts['dropped']} pairs" in out
+    pairs = run.read("pairs")
+    kept = {row["pair_id"]: row for row in loaded}
+    text = {i: p[0]["content"] for i, p in pairs.select("pair_id", "chosen").iter_rows()}
+    assert all(row["chosen"] == text[i] for i, row in kept.items() if row["action"] != "flip")  # letter for letter
+
+
+def test_one_step_of_trl_runs_on_the_export(run, tmp_path):
+    import datasets
+
+    trl = pytest.importorskip("trl")
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from rm_ensemble.backbone import find_backbone
+
+    pipeline.export(run, tmp_path / "cleaned")
+    loaded = datasets.load_dataset(str(tmp_path / "cleaned"), cache_dir=str(tmp_path / "cache"))["train"]
+    tokenizer = AutoTokenizer.from_pretrained(find_backbone("minilm").folder)
+    tokenizer.eos_token = tokenizer.sep_token
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    settings = trl.RewardConfig(str(tmp_path / "rm"), max_steps=1, report_to="none", use_cpu=True, bf16=False, max_length=64)
+    trainer = trl.RewardTrainer(BertForSequenceClassification(config), settings, train_dataset=loaded, processing_class=tokenizer)
+    assert np.isfinite(trainer.train().training_loss)
+
+
+def test_retrain_score_and_evaluate(run, command, tmp_path):
+    gold = tmp_path / "gold.jsonl"
+    sample(80, 0.0, 1, TOPICS[20:])[0].write_ndjson(gold)
+    code, out, err = command("retrain", run.path, "--to", tmp_path / "model", "--test", gold)
+    assert code == 0, err
+    comparison = json.loads((tmp_path / "model" / "comparison.json").read_text())
+    assert "accuracy" in out
+    assert comparison["curated"]["accuracy"]["value"] >= 0.9
+    assert comparison["n_pairs"] == 80
+    assert (tmp_path / "model" / "raw").is_dir()
+    assert command("score", tmp_path / "model", gold, "--to", tmp_path / "scores.parquet")[0] == 0
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    assert scores.columns == ["pair_id", "reward_chosen", "reward_rejected"]
+    accuracy = (scores["reward_chosen"] > scores["reward_rejected"]).mean()
+    assert accuracy == pytest.approx(comparison["curated"]["accuracy"]["value"])
+    code, out, _ = command("evaluate", tmp_path / "model", gold, "--json")
+    assert json.loads(out)["accuracy"]["value"] == pytest.approx(accuracy)
+
+
+def test_the_python_api(data, tmp_path):
+    run = curate.audit(pl.read_ndjson(data), out=tmp_path / "run", members=2)
+    assert run.strength.height == N_PAIRS
+    assert sum(run.export(tmp_path / "cleaned", format="trl", file="jsonl").values()) == 2 * N_PAIRS
+    with pytest.raises(curate.CurateError, match="unknown option 'memberz': choose from"):
+        curate.audit(data, out=tmp_path / "other", memberz=3)
+    with pytest.raises(curate.CurateError, match="not empty; choose another --to, or add --overwrite"):
+        run.export(tmp_path / "cleaned")
+
+
+BAD = {
+    "missing": (None, "no such file"),
+    "empty": (b"", "empty"),
+    "not JSON": (b'{"chosen": "a", "rejected": "b"}\n{"chosen": \n', "line 2"),
+    "null response": (b'{"prompt": "p", "chosen": "a", "rejected": null}\n', "rejected"),
+    "NaN label": (b'{"prompt": "p", "response_a": "a", "response_b": "b", "label": NaN}\n', "label"),
+    "label outside": (b'{"prompt": "p", "response_a": "a", "response_b": "b", "label": 2}\n', "label"),
+    "no such column": (b'{"question": "p", "good": "a", "bad": "b"}\n', "--columns"),
+    "not UTF-8": (b'{"prompt": "p", "chosen": "\xff", "rejected": "b"}\n', "UTF-8"),
+    "lone surrogate": (b'{"prompt": "p", "chosen": "\\ud800", "rejected": "b"}\n', "surrogate"),
+    "one prompt": (b'{"prompt": "p", "chosen": "a", "rejected": "b"}\n', "--folds"),
+    "only ties": (b'{"prompt": "p", "response_a": "a", "response_b": "b", "label": 0.5}\n' * 30, "label"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line_exit_code_2_and_no_report(case, command, tmp_path):
+    content, message = BAD[case]
+    path = tmp_path / "bad.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = command("audit", path, "--out", tmp_path / "run")
+    assert code == 2
+    line = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(line) == 1, err
+    assert message in line[0]
+    assert "Traceback" not in err + out
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "autos"], "unknown policy 'autos'"),
+        (["--format", "xml"], "unknown format 'xml'"),
+        (["--backbone", "minilmm"], "unknown backbone 'minilmm'"),
+        (["--folds-by", "row"], "unknown --folds-by 'row': choose one of prompt, pair"),
+        (["--scoring", "magic"], "unknown --scoring 'magic'"),
+        (["--dtype", "int4"], "unknown dtype 'int4'"),
+        (["--folds", "1"], "2 folds"),
+        (["--columns", "chosen=nope"], "nope"),
+    ],
+)
+def test_unknown_choices_are_named_with_the_choices(arguments, message, command, data, tmp_path):
+    code, _, err = command("audit", data, "--out", tmp_path / "run", *arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_other_data_in_the_same_folder_needs_overwrite(run, command, tmp_path):
+    other = tmp_path / "other.jsonl"
+    sample(60, 0.1, 5, TOPICS)[0].write_ndjson(other)
+    before = hashes(run.path)
+    code, _, err = command("audit", other, "--out", run.path, "--members", "2")
+    assert (code, hashes(run.path)) == (2, before)
+    assert "holds a run of other data; choose another --out, or add --overwrite" in err
+    other.write_text("broken")
+    assert command("audit", other, "--out", run.path, "--overwrite")[0] == 2
+    assert hashes(run.path) == before  # bad input leaves outputs as they were
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    code, _, err = command("audit", other, "--out", tmp_path / "mine", "--overwrite")
+    assert code == 2
+    assert (tmp_path / "mine" / "thesis.txt").is_file()
+
+
+def test_a_foreign_folder_is_never_replaced(run, command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for arguments in (["export"], ["retrain"]):
+        code, _, err = command(*arguments, run.path, "--to", tmp_path / "mine", "--overwrite")
+        assert code == 2
+        assert "was not written by this command" in err
+    assert (tmp_path / "mine" / "thesis.txt").is_file()
+
+
+def test_a_stage_too_early_says_which_first(command, data, tmp_path):
+    assert command("load", data, "--out", tmp_path / "run")[0] == 0
+    for stage, first in (("strength", "curate vote"), ("decide", "curate check"), ("report", "curate decide")):
+        code, _, err = command(stage, tmp_path / "run")
+        assert code == 2
+        assert f"run first: {first}" in err
+
+
+def test_in_sample_votes_are_not_probabilities(data, tmp_path, command):
+    run = tmp_path / "run"
+    code, _, err = command("audit", data, "--out", run, "--scoring", "in-sample", "--members", "2")
+    assert code == 2
+    assert "policy auto needs label_prob" in err
+    code, _, err = command(
+        "audit", data, "--out", run, "--scoring", "in-sample", "--members", "2", "--policy", "secrets2-soft-margin"
+    )
+    assert code == 0, err
+    assert Run(run).strength["label_prob"].null_count() == N_PAIRS
+
+
+def test_an_interrupted_audit_is_resumed_by_the_same_command(data, audited, tmp_path):
+    arguments = [sys.executable, "-m", "curate", "audit", str(data), "--out", str(tmp_path / "run"), "--members", "4"]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "checks.parquet").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command resumes" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run" / "report.html").exists()
+    subprocess.run(arguments, check=True, capture_output=True, env={**os.environ, "NO_COLOR": "1"})
+    for name in STAGE_FILES:
+        assert sha256_of(tmp_path / "run" / name) == sha256_of(audited.path / name), name
