@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -62,14 +63,18 @@ def find_backbone(name: str) -> Source:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
-    """The backbone's tokenizer; refuses one without a `tokenizer.json`."""
+    """The backbone's tokenizer; refuses a folder without a `tokenizer.json` (transformers would make up a vocabulary)."""
+    if not (source.folder / "tokenizer.json").is_file():
+        raise CurateError(
+            f"backbone {source.name}: no tokenizer.json in {source.folder}; save its tokenizer with save_pretrained"
+        )
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise _not_loaded(source, "tokenizer", error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise CurateError(f"backbone {source.name}: no fast tokenizer (tokenizer.json); choose another backbone")
+        raise CurateError(f"backbone {source.name}: its tokenizer is not a fast one; choose another backbone")
     return tokenizer
 
 
@@ -84,7 +89,7 @@ def load_backbone(source: Source, dtype: torch.dtype = torch.float32, device: st
             model, loading = AutoModel.from_pretrained(
                 source.folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise _not_loaded(source, "model", error) from error
     unset = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
     if unset:

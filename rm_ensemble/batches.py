@@ -1,6 +1,5 @@
 """Pair table -> unique texts -> token sequences -> batches of nearly equal length; too long is cut and counted."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,9 @@ from curate.errors import CurateError
 from curate.options import FeatureOptions
 from curate.run import Progress, no_progress
 from rm_ensemble.backbone import find_backbone, load_tokenizer
+from rm_ensemble.tokens import ChatEncoder, Messages, plain_tokenizer
 
 Ints = npt.NDArray[np.int64]
-Messages = list[dict[str, str]]
 
 KEPT_PROMPT_TOKENS = 32  # a long response is cut before the prompt's last 32 tokens are: a response needs its question
 MIN_TOKENS = 48  # below it the kept prompt tokens and the special tokens leave no room for a response
@@ -113,7 +112,10 @@ def text_segments(
     template, or without one the same rendering as an encoder between its begin and end tokens. The response is the
     content of the last message; messages before it belong to the prompt. Special tokens inside a message stay text.
     """
-    conversations = [prompt + response for prompt, response in texts.select("prompt", "response").iter_rows()]
+    silence = [{"role": "assistant", "content": ""}]
+    conversations = [
+        prompt + (response or silence) for prompt, response in texts.select("prompt", "response").iter_rows()
+    ]
     if is_encoder(tokenizer):
         cls, sep = _ids(tokenizer.cls_token_id), _ids(tokenizer.sep_token_id)
         prompts, responses = _rendered_segments(conversations, tokenizer, ("", ""), progress)
@@ -186,10 +188,13 @@ def response_sequences(segments: Segments, max_tokens: int) -> Sequences:
 def batches(lengths: Ints, token_budget: int) -> list[Ints]:
     """Row numbers by batch, longest rows first; a batch has at most `token_budget` tokens with padding, or one row.
 
+    Rows without tokens are in no batch.
+
     >>> [rows.tolist() for rows in batches(np.array([2, 9, 3, 3]), token_budget=6)]
     [[1], [2, 3], [0]]
     """
     order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
     found, start = [], 0
     while start < len(order):
         stop = start + max(1, token_budget // int(lengths[order[start]]))
@@ -237,21 +242,12 @@ def _rendered_segments(
     conversations: list[Messages], tokenizer: PreTrainedTokenizerFast, seam: tuple[str, str], progress: Progress
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Prompt and response ids; the first half of `seam` ends the prompt, the second begins the response."""
-    plain = _plain_tokenizer(tokenizer)
+    plain = plain_tokenizer(tokenizer)
     prompts = [prompt_text(messages[:-1]) + seam[0] for messages in conversations]
     responses = [seam[1] + messages[-1]["content"] for messages in conversations]
     return _encode(prompts, plain, "tokenise prompts", progress), _encode(
         responses, plain, "tokenise responses", progress
     )
-
-
-def _plain_tokenizer(tokenizer: PreTrainedTokenizerFast, special_is_text: bool = True) -> Tokenizer:
-    """A copy that neither cuts nor pads (all-MiniLM's file says 128 for both); special tokens in a text stay text."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    plain.no_truncation()
-    plain.no_padding()
-    plain.encode_special_tokens = special_is_text
-    return plain
 
 
 def _encode(
@@ -275,46 +271,16 @@ def _chat_segments(
 
     That end is found in the tokens of the whole, since tokens at the seam may differ from those of the prompt alone.
     """
-    chat = _ChatEncoder(tokenizer)
+    chat = ChatEncoder(tokenizer)
     has_bos = bool(bos) and chat.ids([{"role": "user", "content": ""}], False)[:1] == bos
     prompts, responses = [], []
     for done, messages in enumerate(conversations, 1):
-        whole, opening = chat.ids(messages, False), chat.ids(messages[:-1], True)
+        whole, opening = chat.ids(messages, False), chat.ids(messages[:-1], True) if messages[1:] else []
         seam = next((i for i, pair in enumerate(zip(whole, opening, strict=False)) if pair[0] != pair[1]), len(opening))
         prompts.append(whole[int(has_bos) : seam])
         responses.append(whole[seam:])
         progress("tokenise", done, len(conversations))
     return Segments(prompts, responses, bos if has_bos else [], [], [])
-
-
-class _ChatEncoder:
-    """Renders messages by a chat template; the template's special tokens count, those in a message are text."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.tokenizer = tokenizer
-        self.template_text = _plain_tokenizer(tokenizer, special_is_text=False)
-        self.user_text = _plain_tokenizer(tokenizer)
-        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self.special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
-
-    def ids(self, messages: Messages, add_generation_prompt: bool) -> list[int]:
-        """Token ids of the rendering; a special token's text in a message is a private-use mark in between."""
-        found = [hit for message in messages for hit in self.special.findall(message["content"])]
-        numbers = iter(range(len(found)))
-        hidden = [
-            {**m, "content": self.special.sub(lambda _: f"\ue000{next(numbers)}\ue001", m["content"])} for m in messages
-        ]
-        text = str(
-            self.tokenizer.apply_chat_template(hidden, tokenize=False, add_generation_prompt=add_generation_prompt)
-        )
-        pieces = re.split("\ue000(\\d+)\ue001", text) if found else [text]  # odd ones are numbers of hidden texts
-        encodings = (
-            self.user_text.encode(found[int(piece)], add_special_tokens=False)
-            if i % 2
-            else self.template_text.encode(piece, add_special_tokens=False)
-            for i, piece in enumerate(pieces)
-        )
-        return [token for encoding in encodings for token in encoding.ids]
 
 
 def _ids(token_id: Any) -> list[int]:

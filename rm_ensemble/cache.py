@@ -16,6 +16,7 @@ import numpy.typing as npt
 from curate.run import write_json
 
 Floats = npt.NDArray[np.float32]
+ZEROS = memoryview(bytes(1 << 24))  # written, not skipped: on a full disk this is an error, a hole ends in a SIGBUS
 
 
 class GrowingFile:
@@ -95,4 +96,5 @@ def _create(path: Path, shapes: Mapping[str, tuple[int, int]], facts: dict[str, 
     text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
+        for start in range(0, end, len(ZEROS)):
+            file.write(ZEROS[: end - start])

