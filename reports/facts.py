@@ -21,7 +21,7 @@ FACTS_VERSION = 1
 
 KINDS = {  # from most to least doubtful
     "wrong": "the members agree against the label",
-    "ambiguous": "the votes are near zero",
+    "ambiguous": "the votes do not settle it",
     "hard": "the members disagree widely",
     "normal": "the votes are for the label",
     "easy": "the votes are firmly for the label",

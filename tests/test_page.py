@@ -57,6 +57,13 @@ def test_hostile_texts_are_escaped(html: str) -> None:
     assert "{{ 7 * 7 }}" in own
 
 
+def test_the_page_says_how_many_of_the_shown_labels_are_probably_wrong(folder: Path, html: str) -> None:
+    rows = json.loads((folder / "facts.json").read_text(encoding="utf-8"))["suspicious"]
+    likely = sum(row["label_prob"] < 0.5 for row in rows)
+    assert f"The {len(rows)} labels that the votes are most against" in html
+    assert f"{likely} of these labels are more likely wrong than right" in html
+
+
 def test_json_cannot_close_its_script() -> None:
     text = json_in_script({"<!--": "</script>\u2028"})
     assert "<" not in text and ">" not in text and "\u2028" not in text
