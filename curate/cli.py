@@ -7,7 +7,8 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,17 +59,32 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run_command(**given: Any) -> None:
-        options = {}
-        for name, cls in classes.items():
-            names = {entry.name for entry in dataclasses.fields(cls)}
-            options[name] = cls(**{key: value for key, value in given.items() if key in names})
         plain = {key: value for key, value in given.items() if key in inspect.signature(function).parameters}
-        function(**plain, **options)
+        with user_errors():
+            function(**plain, **{name: _instance(cls, given) for name, cls in classes.items()})
 
     run_command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     run_command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
     app.command(name=function.__name__.removesuffix("_command"))(run_command)
     return run_command
+
+
+def _instance(cls: Any, given: dict[str, Any]) -> Any:
+    names = {entry.name for entry in dataclasses.fields(cls)}
+    return cls(**{key: value for key, value in given.items() if key in names})
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """One line and exit code 2 for what the user can fix, 130 for Ctrl-C; our own bugs pass."""
+    try:
+        yield
+    except CurateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _option(entry: "dataclasses.Field[Any]") -> inspect.Parameter:
@@ -210,11 +226,4 @@ def demo(
 
 def main() -> None:
     """The console command `curate`."""
-    try:
-        app(standalone_mode=True)
-    except CurateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes", file=sys.stderr)
-        sys.exit(130)
+    app()

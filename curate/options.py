@@ -43,8 +43,31 @@ class VoteOptions:
 
 
 @dataclass(frozen=True)
-class RetrainOptions:
+class TrainOptions:
+    """What the training loop does with a model and its pairs."""
+
+    learning_rate: float = field(
+        default=0.0, metadata={"help": "peak learning rate of full fine-tuning; 0 takes it from the model's width"}
+    )
+    batch_size: int = field(default=16, metadata={"help": "pairs per step of full fine-tuning"})
+    contrastive: str = field(
+        default="none", metadata={"help": "contrastive term over two dropout views of each response: none or simcse"}
+    )
+    contrastive_weight: float = field(default=1.0, metadata={"help": "beta of the contrastive term"})
+    seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+
+
+@dataclass(frozen=True)
+class RetrainOptions(TrainOptions):
     """How the final reward models, curated and raw, are trained."""
 
     train: str = field(default="head", metadata={"help": "head (frozen backbone) or full (fine-tuning)"})
-    seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+    margin: bool = field(default=True, metadata={"help": "train the curated model with the margins of the decisions"})
+    hidden: int = field(default=0, metadata={"help": "hidden units of a two-layer head; 0 is a linear head"})
+    epochs: float = field(
+        default=1.0,
+        metadata={"help": "passes over the raw pairs in full fine-tuning; curated pairs get as many in all"},
+    )
+    backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
+    max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
+    dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})

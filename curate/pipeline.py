@@ -379,7 +379,6 @@ def score(
 def evaluate(model: str | os.PathLike[str], data: Data, progress: Progress = no_progress) -> dict[str, Any]:
     """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls."""
     from rm_ensemble.artefact import score as score_pairs
-
     from rm_ensemble.evaluate import evaluate_scores
 
     pairs = read_pairs(data, LoadOptions(heldout_share=0.0)).pairs

@@ -199,7 +199,8 @@ class Run:
         from curate import pipeline
         from curate.export import ExportOptions
 
-        return pipeline.export(self, to, *pipeline.options_from(options, ExportOptions), overwrite=overwrite)
+        (chosen,) = pipeline.options_from(options, ExportOptions)
+        return pipeline.export(self, to, chosen, overwrite=overwrite)
 
     def retrain(
         self, to: str | os.PathLike[str], *, test: Any = None, overwrite: bool = False, **options: Any
@@ -208,8 +209,8 @@ class Run:
         from curate import pipeline
         from curate.options import RetrainOptions
 
-        chosen = pipeline.options_from(options, RetrainOptions)
-        return pipeline.retrain(self, to, *chosen, test=test, overwrite=overwrite)
+        (chosen,) = pipeline.options_from(options, RetrainOptions)
+        return pipeline.retrain(self, to, chosen, test=test, overwrite=overwrite)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

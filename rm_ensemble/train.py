@@ -7,7 +7,7 @@ losses.py: the pairwise term with soft label, margin and weight, and the contras
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from curate.errors import CurateError
+from curate.options import TrainOptions
 from curate.run import Progress, no_progress
 from rm_ensemble.batches import Ints, Sequences
 from rm_ensemble.classifier import rewards_and_states, seeded, token_batch
@@ -31,21 +32,6 @@ DROPOUT = (
     0.05  # S2: the two views of the contrastive term are two dropout passes; without the term dropout is off, as in TRL
 )
 BUCKET = 50  # batches are cut from windows of this many batches sorted by length
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What the loop does with a model and its pairs."""
-
-    learning_rate: float = field(
-        default=0.0, metadata={"help": "peak learning rate of full fine-tuning; 0 takes it from the model's width"}
-    )
-    batch_size: int = field(default=16, metadata={"help": "pairs per step of full fine-tuning"})
-    contrastive: str = field(
-        default="none", metadata={"help": "contrastive term over two dropout views of each response: none or simcse"}
-    )
-    contrastive_weight: float = field(default=1.0, metadata={"help": "beta of the contrastive term"})
-    seed: int = field(default=0, metadata={"help": "fixes the new reward head, the order of pairs and dropout"})
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def run(audited, tmp_path) -> Run:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"}
+    return {
+        str(p.relative_to(folder)): sha256_of(p) for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"
+    }
 
 
 def test_the_planter_swaps_exactly_what_it_says():
@@ -159,10 +161,22 @@ def test_one_step_of_trl_runs_on_the_export(run, tmp_path):
     loaded = datasets.load_dataset(str(tmp_path / "cleaned"), cache_dir=str(tmp_path / "cache"))["train"]
     tokenizer = AutoTokenizer.from_pretrained(find_backbone("minilm").folder)
     tokenizer.eos_token = tokenizer.sep_token
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
-    settings = trl.RewardConfig(str(tmp_path / "rm"), max_steps=1, report_to="none", use_cpu=True, bf16=False, max_length=64)
-    trainer = trl.RewardTrainer(BertForSequenceClassification(config), settings, train_dataset=loaded, processing_class=tokenizer)
+    settings = trl.RewardConfig(
+        str(tmp_path / "rm"),
+        max_steps=1,
+        gradient_checkpointing=False,
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        max_length=64,
+    )
+    trainer = trl.RewardTrainer(
+        BertForSequenceClassification(config), settings, train_dataset=loaded, processing_class=tokenizer
+    )
     assert np.isfinite(trainer.train().training_loss)
 
 
