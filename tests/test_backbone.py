@@ -77,7 +77,7 @@ def test_a_hub_id_that_cannot_be_fetched(monkeypatch):
 def test_a_hub_id_asks_for_model_files_only(monkeypatch, tmp_path):
     write_encoder(tmp_path)
     asked = {}
-    monkeypatch.setattr(backbone, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path))
+    monkeypatch.setattr(backbone, "snapshot_download", lambda _, **options: asked.update(options) or str(tmp_path))
     assert find_backbone("org/name") == ("org/name", tmp_path)
     assert not {"*.bin", "*.pt", "*.py"} & set(asked["allow_patterns"])
 
