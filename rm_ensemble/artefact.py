@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ from curate.export import replace_folder
 from curate.run import Progress, no_progress
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.classifier import Classifier, classifier_rewards, load_classifier, save_classifier
+from rm_ensemble.head_model import HeadModel, head_rewards, load_head, save_head
 
 Floats = NDArray[np.float32]
-RewardModel = Classifier
+RewardModel = Classifier | HeadModel
 
 SAME_REWARD = 1e-4  # a reloaded model may differ by this much, no more
 
@@ -36,11 +37,15 @@ def score(model: Path, pairs: pl.DataFrame, progress: Progress = no_progress) ->
 
 def rewards(model: RewardModel, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
     """The reward of each text of a `prompt`, `response` table: (texts,) float32."""
+    if isinstance(model, HeadModel):
+        return head_rewards(model, texts, progress)
     return classifier_rewards(model, texts, progress)
 
 
 def load(folder: Path) -> RewardModel:
     """The reward model of a folder, whichever kind it is."""
+    if (folder / "head.json").is_file():
+        return load_head(folder)
     if (folder / "config.json").is_file():
         return load_classifier(folder)
     raise CurateError(
@@ -54,10 +59,23 @@ def save(model: RewardModel, folder: Path, probe: pl.DataFrame) -> None:
     Lost or re-initialised heads are the most common reward-model bug in trackers (INTEROP.md).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_classifier(model, folder)
+    if isinstance(model, HeadModel):
+        save_head(model, folder)
+    else:
+        save_classifier(model, folder)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     difference = np.abs(rewards(load(folder), probe) - rewards(model, probe)).max()
     if not difference < SAME_REWARD:
         raise CurateError(f"{folder}: the saved model scores differently from the trained one, by {difference:.2g}")
+
+
+def share_backbone(folder: Path, other: Path) -> None:
+    """Let two head models keep one copy of their backbone on disk (hard links), where the file system can."""
+    for file in (folder / "backbone").glob("*"):
+        with suppress(OSError):
+            file.with_suffix(".link").hardlink_to(other / "backbone" / file.name)
+            file.with_suffix(".link").replace(file)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ The saved folder is what `AutoModelForSequenceClassification` and `trl.RewardTra
 chat template that renders a conversation to the very tokens that the model was trained on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from curate.errors import CurateError
 from curate.run import Progress, no_progress
 from rm_ensemble.backbone import Source, compute_device, find_backbone, load_tokenizer, quiet_transformers
 from rm_ensemble.batches import ROLE_NAMES, Ints, Sequences, batches, full_sequences, is_encoder, padded, text_segments
+
+Floats = NDArray[np.float32]
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 PAD_TOKEN = "<|pad|>"
@@ -84,21 +86,30 @@ def load_classifier(folder: Path) -> Classifier:
     return Classifier(model, tokenizer, min(tokenizer.model_max_length, limit))
 
 
-@torch.inference_mode()
-def classifier_rewards(
-    classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress
-) -> NDArray[np.float32]:
+def classifier_rewards(classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
     """The reward of each text of a `prompt`, `response` table, (texts,), computed in the float32 of its weights."""
+    return _read(classifier, texts, lambda rewards, _: rewards, progress)
+
+
+def classifier_states(classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
+    """The representation that the reward head reads of each text, (texts, dims) float32."""
+    return _read(classifier, texts, lambda _, states: states, progress)
+
+
+@torch.inference_mode()
+def _read(
+    classifier: Classifier, texts: pl.DataFrame, which: Callable[[Tensor, Tensor], Tensor], progress: Progress
+) -> Floats:
     model, tokenizer, max_tokens = classifier
     sequences = full_sequences(text_segments(texts, tokenizer), max_tokens)
-    found = np.empty(len(sequences.lengths), dtype=np.float32)
-    done = 0
+    order, parts = [], []
     for rows in batches(sequences.lengths, BATCH_TOKENS[model.device.type]):
         tokens, mask = token_batch(sequences, rows, model)
-        found[rows] = rewards_and_states(model, tokens, mask)[0].cpu().numpy()
-        done += len(rows)
-        progress("score", done, len(found))
-    return found[sequences.index]
+        parts.append(which(*rewards_and_states(model, tokens, mask)).cpu().numpy())
+        order += rows.tolist()
+        progress("score", len(order), len(sequences.lengths))
+    found: Floats = np.concatenate(parts)[np.argsort(order)][sequences.index]
+    return found
 
 
 def token_batch(sequences: Sequences, rows: Ints, model: PreTrainedModel) -> tuple[Tensor, Tensor]:
@@ -147,6 +158,15 @@ def reward_head(model: PreTrainedModel) -> nn.Linear:
             "use another --backbone, or --train head"
         )
     return found[0]
+
+
+def set_reward_head(classifier: Classifier, weight: Floats) -> None:
+    """Put a linear head (dims,) into the model; a constant would cancel in every difference, so a bias becomes 0."""
+    head = reward_head(classifier.model)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight)[None])
+        if head.bias is not None:
+            head.bias.zero_()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ The evaluation uses given labels of held-out pairs (or of a test file), never de
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,54 +14,32 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, unknown_choice
-from curate.pairs import is_tie
+from curate.options import FeatureOptions, RetrainOptions
 from curate.run import Progress, no_progress, write_json
 from rm_ensemble import artefact
 from rm_ensemble.backbone import DTYPES, compute_device, compute_dtype
-from rm_ensemble.batches import Ints, full_sequences, text_segments, unique_texts
-from rm_ensemble.classifier import classifier_rewards, new_classifier
+from rm_ensemble.batches import full_sequences, text_segments, unique_texts
+from rm_ensemble.classifier import classifier_rewards, classifier_states, new_classifier, set_reward_head
 from rm_ensemble.evaluate import compare, metrics, nulls
-from rm_ensemble.train import TrainingPairs, TrainOptions, train
+from rm_ensemble.features import features
+from rm_ensemble.head_model import HeadModel, train_head
+from rm_ensemble.heads import HeadOptions
+from rm_ensemble.inputs import HeadInputs
+from rm_ensemble.splits import PairTexts, Split, curated_pairs, difference, judged_pairs, raw_pairs
+from rm_ensemble.text_features import text_features
+from rm_ensemble.train import TrainingPairs, train
 
 Floats = NDArray[np.float32]
 
-CHOICES = {"train": ("head", "full"), "contrastive": ("none", "simcse")}
-N_PROBE_TEXTS = 32
+CHOICES = {"train": ("head", "stock-head", "full"), "contrastive": ("none", "simcse")}
+N_PROBE_PAIRS = 16
 N_SCALE_PAIRS = 512  # enough for the median |difference| that margins are brought to
 
 
-@dataclass(frozen=True)
-class RetrainOptions(TrainOptions):
-    """How the final reward models, curated and raw, are trained."""
-
-    train: str = field(default="head", metadata={"help": "head (frozen backbone) or full (fine-tuning)"})
-    margin: bool = field(default=True, metadata={"help": "train the curated model with the margins of the decisions"})
-    hidden: int = field(default=0, metadata={"help": "hidden units of a two-layer head; 0 is a linear head"})
-    epochs: float = field(
-        default=1.0,
-        metadata={"help": "passes over the raw pairs in full fine-tuning; curated pairs get as many in all"},
-    )
-    backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
-    max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
-    dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pairs to train on: `index` is (pairs, 2), the texts of chosen and rejected after flips; the rest is (pairs,)."""
-
-    pair_id: NDArray[Any]
-    group: NDArray[Any]
-    index: Ints
-    label_prob: Floats
-    margin: Floats
-    weight: Floats
-
-
 class Trained(NamedTuple):
-    """Reward differences of a trained and saved model, and how its training went.
+    """What a trained and saved model does, and how its training went.
 
-    `scale` is the median |difference| over its training pairs, `on_judged` (judged pairs,) what it is evaluated by.
+    `scale` is the median |difference| over its training pairs, `on_judged` the reward differences it is evaluated by.
     """
 
     scale: float
@@ -86,22 +64,31 @@ def retrain(
 ) -> dict[str, Any]:
     """Train, compare and save both models; returns what `comparison.json` holds.
 
-    `pairs` and `decisions` are those of a run, in one row order. Margins of the decisions are in units of the
-    ensemble's rewards, whose median |difference| is `margin_scale`; they are brought to the scale of the raw model, or
-    used as they are where it is None (the secrets2 policies). `to` becomes the curated model, `to/raw` the other one.
+    `pairs` and `decisions` are those of a run, in one row order; features are cached in `features_folder`. Margins of
+    the decisions are in units of the ensemble's rewards, whose median |difference| is `margin_scale`; they are brought
+    to the scale of the raw model, or used as they are where it is None (the secrets2 policies). `to` becomes the
+    curated model, `to/raw` the other one.
 
     Refused with a CurateError: options that contradict each other, a run without held-out prompts where no `test` is
     given, a `test` that shares a prompt with the run, a split with nothing to train on.
     """
     _refuse_contradictions(options)
     judged = judged_pairs(pairs, test)
-    texts, index = unique_texts(pairs)
-    raw_split, curated_split = raw_pairs(pairs, index), curated_pairs(pairs, decisions, index)
-    fit = _full(texts, judged, round(options.epochs * len(raw_split.index)), options, progress)
+    own = PairTexts(*unique_texts(pairs))
+    own_judged = PairTexts(own.texts, own.index[pairs["is_heldout"].to_numpy()])
+    on = own_judged if test is None else PairTexts(*unique_texts(test))
+    raw_split, curated_split = raw_pairs(pairs, own.index), curated_pairs(pairs, decisions, own.index)
+    if options.train == "full":
+        fit = _full(own, on, len(raw_split.index), options, progress)
+    elif options.train == "stock-head":
+        fit = _stock_head(own, on, raw_split, options, progress)
+    else:
+        fit = _head(own, on, raw_split, options, features_folder, progress=progress)
     with artefact.whole_folder(to) as folder:
         raw = fit(raw_split, folder / "raw")
         factor = _margin_factor(raw.scale, margin_scale) if options.margin else 0.0
         curated = fit(replace(curated_split, margin=curated_split.margin * np.float32(factor)), folder)
+        artefact.share_backbone(folder / "raw", folder)
         comparison = {
             **_compared(judged, curated.on_judged, raw.on_judged),
             "judged_on": "held-out prompts" if test is None else "test data",
@@ -113,78 +100,81 @@ def retrain(
     return comparison
 
 
-def judged_pairs(pairs: pl.DataFrame, test: pl.DataFrame | None) -> pl.DataFrame:
-    """The pairs to evaluate on: the held-out ones of the run, or `test`, which may not share a prompt with the run."""
-    if test is None:
-        heldout = pairs.filter("is_heldout")
-        if heldout.is_empty():
-            raise CurateError(
-                "no held-out prompts in this run (fewer than 10 prompts, or --heldout-share 0): "
-                "give labelled pairs of other prompts with --test FILE"
-            )
-        return heldout
-    shared = test.filter(pl.col("group").is_in(pairs["group"].unique().implode()))
-    if len(shared):
-        raise CurateError(
-            f"--test: {shared['group'].n_unique()} of its {test['group'].n_unique()} prompts are also in the run "
-            f"(row {shared['pair_id'][0]}, say): take them out of one of the two"
-        )
-    return test
-
-
-def raw_pairs(pairs: pl.DataFrame, index: Ints) -> Split:
-    """Every pair that is neither held out nor a tie, with its label as given."""
-    return _split(pairs.select("pair_id", "group", label_prob=1.0, margin=0.0, weight=1.0), index, _trainable(pairs))
-
-
-def curated_pairs(pairs: pl.DataFrame, decisions: pl.DataFrame, index: Ints) -> Split:
-    """The same pairs after their decisions: dropped ones absent, flipped ones with their responses swapped.
-
-    `label_prob`, `margin` and `weight` of a decision are already those of the pair after its flip.
-    """
-    action = decisions["action"].to_numpy()
-    index = np.where((action == "flip")[:, None], index[:, ::-1], index)
-    table = pairs.select("pair_id", "group").hstack(decisions.select("label_prob", "margin", "weight"))
-    return _split(table, index, _trainable(pairs) & (action != "drop"))
-
-
-def _trainable(pairs: pl.DataFrame) -> NDArray[np.bool_]:
-    return pairs.select(~pl.col("is_heldout") & ~is_tie()).to_series().to_numpy()
-
-
-def _split(table: pl.DataFrame, index: Ints, is_kept: NDArray[np.bool_]) -> Split:
-    if not is_kept.any():
-        raise CurateError("nothing to train on: every pair is held out, a tie, or dropped; choose another --policy")
-    table = table.filter(is_kept)
-    numbers = [table[name].cast(pl.Float32).to_numpy() for name in ("label_prob", "margin", "weight")]
-    return Split(table["pair_id"].to_numpy(), table["group"].to_numpy(), index[is_kept], *numbers)
-
-
-def _full(
-    texts: pl.DataFrame, judged: pl.DataFrame, n_presentations: int, options: RetrainOptions, progress: Progress
+def _head(
+    own: PairTexts,
+    judged: PairTexts,
+    raw_split: Split,
+    options: RetrainOptions,
+    features_folder: Path | None,
+    *,
+    progress: Progress,
 ) -> Fit:
+    """Heads on the frozen backbone's features, which are made once; the map to head inputs is fitted on the raw split."""
+    chosen = FeatureOptions(options.backbone, options.max_tokens, options.dtype)
+    read = features(own.texts, chosen, features_folder, progress)
+    text = text_features(own.texts)
+    to_inputs = HeadInputs.fit(read.blocks, text, raw_split.index)
+    inputs = judged_inputs = to_inputs(read.blocks, text)
+    if judged.texts is not own.texts:
+        judged_read = features(judged.texts, chosen, features_folder, progress)
+        judged_inputs = to_inputs(judged_read.blocks, text_features(judged.texts))
+    chosen = replace(chosen, dtype=read.facts["dtype"])  # the saved model computes as this one did, wherever it is read
+    n_presentations = HeadOptions.epochs * len(raw_split.index)
+
+    def fit(split: Split, folder: Path) -> Trained:
+        head_options = HeadOptions(options.hidden, options.contrastive, round(n_presentations / len(split.index)))
+        heads = train_head(inputs, split, head_options, seed=options.seed, progress=progress)
+        artefact.save(HeadModel(heads, to_inputs, chosen), folder, judged.texts[judged.index[:N_PROBE_PAIRS].ravel()])
+        on_split = difference(lambda rows: heads.rewards(inputs[rows])[:, 0], split.index)
+        on_judged = difference(lambda rows: heads.rewards(judged_inputs[rows])[:, 0], judged.index)
+        shown = head_options.epochs * len(split.index) if options.hidden else "to convergence"
+        facts = {"n_pairs": len(split.index), "n_presentations": shown, "choices": heads.settings}
+        return Trained(_scale(on_split), on_judged, facts)
+
+    return fit
+
+
+def _stock_head(
+    own: PairTexts, judged: PairTexts, raw_split: Split, options: RetrainOptions, progress: Progress
+) -> Fit:
+    """Linear heads on exactly the state that transformers' own class reads (a decoder's last token), put into that class."""
+    classifier = new_classifier(options.backbone, options.max_tokens, options.seed)
+    states = classifier_states(classifier, own.texts, progress)
+    judged_states = states if judged.texts is own.texts else classifier_states(classifier, judged.texts, progress)
+    within = (states[raw_split.index[:, 0]] - states[raw_split.index[:, 1]]).std(axis=0)
+    scale = np.float32(states.shape[1] ** -0.5) / np.maximum(within, np.float32(1e-6))  # as head inputs are scaled
+    inputs = states * scale
+
+    def fit(split: Split, folder: Path) -> Trained:
+        heads = train_head(inputs, split, HeadOptions(), seed=options.seed, progress=progress)
+        weight = heads.arrays["linear"][:, 0] * scale
+        set_reward_head(classifier, weight)
+        artefact.save(classifier, folder, judged.texts[judged.index[:N_PROBE_PAIRS].ravel()])
+        on_split = difference(lambda rows: states[rows] @ weight, split.index)
+        on_judged = difference(lambda rows: judged_states[rows] @ weight, judged.index)
+        facts = {"n_pairs": len(split.index), "n_presentations": "to convergence", "choices": heads.settings}
+        return Trained(_scale(on_split), on_judged, facts)
+
+    return fit
+
+
+def _full(own: PairTexts, judged: PairTexts, n_raw: int, options: RetrainOptions, progress: Progress) -> Fit:
     """Full fine-tuning of the backbone with a new head, which is the same for every split."""
-    judged_texts, judged_index = unique_texts(judged)
+    n_presentations = round(options.epochs * n_raw)
     autocast = DTYPES[compute_dtype(options.dtype, compute_device())]
 
     def fit(split: Split, folder: Path) -> Trained:
         classifier = new_classifier(options.backbone, options.max_tokens, options.seed)
-        sequences = full_sequences(text_segments(texts, classifier.tokenizer), options.max_tokens)
-        pairs = TrainingPairs(
-            split.pair_id.tolist(),
-            sequences,
-            sequences.index[split.index],
-            split.label_prob,
-            split.margin,
-            split.weight,
-        )
+        sequences = full_sequences(text_segments(own.texts, classifier.tokenizer), options.max_tokens)
+        terms = (split.label_prob, split.margin, split.weight)
+        pairs = TrainingPairs(split.pair_id.tolist(), sequences, sequences.index[split.index], *terms)
         facts = train(classifier.model, pairs, n_presentations, options, autocast=autocast, progress=progress)
-        artefact.save(classifier, folder, probe=judged_texts.head(N_PROBE_TEXTS))
+        artefact.save(classifier, folder, judged.texts[judged.index[:N_PROBE_PAIRS].ravel()])
         sample = np.random.default_rng(options.seed).permutation(len(split.index))[:N_SCALE_PAIRS]
-        on_sample = classifier_rewards(classifier, texts[split.index[sample].reshape(-1)]).reshape(-1, 2)
-        on_judged = classifier_rewards(classifier, judged_texts, progress)[judged_index]
+        on_sample = difference(lambda rows: classifier_rewards(classifier, own.texts[rows]), split.index[sample])
+        on_judged = difference(lambda rows: classifier_rewards(classifier, judged.texts[rows], progress), judged.index)
         facts = {"n_pairs": len(split.index), "n_presentations": n_presentations, **facts}
-        return Trained(_scale(-np.diff(on_sample)[:, 0]), -np.diff(on_judged)[:, 0], facts)
+        return Trained(_scale(on_sample), on_judged, facts)
 
     return fit
 
@@ -216,6 +206,11 @@ def _refuse_contradictions(options: RetrainOptions) -> None:
     for name, choices in CHOICES.items():
         if getattr(options, name) not in choices:
             raise unknown_choice(f"--{name}", getattr(options, name), choices)
+    if options.train == "stock-head" and (options.hidden or options.contrastive != "none"):
+        raise CurateError(
+            "--train stock-head: the reward head of transformers is linear; leave out --hidden and --contrastive, or "
+            "choose --train head or full"
+        )
     if options.train == "head" and options.contrastive != "none" and options.hidden == 0:
         raise CurateError(
             f"--contrastive {options.contrastive}: a linear head on cached features has no representation to train; "

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,21 @@ import pytest
 from tiny_models import good_answers, write_encoder
 
 from curate.errors import CurateError
+from curate.options import FeatureOptions, RetrainOptions
 from rm_ensemble.artefact import score
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.evaluate import evaluate_scores
-from rm_ensemble.retrain import RetrainOptions, curated_pairs, judged_pairs, raw_pairs, retrain
+from rm_ensemble.retrain import retrain
+from rm_ensemble.splits import curated_pairs, judged_pairs, raw_pairs
 
 FULL = RetrainOptions(train="full", max_tokens=48, learning_rate=5e-3, batch_size=8, epochs=4)
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feature blocks that a backbone of two layers has."""
+    blocks = ("full/2/response", "full/2/prompt")
+    monkeypatch.setattr("rm_ensemble.retrain.FeatureOptions", partial(FeatureOptions, blocks=blocks))
 
 
 def decisions(pairs: pl.DataFrame, **columns: object) -> pl.DataFrame:
@@ -81,6 +91,45 @@ def test_full_fine_tuning_on_repaired_labels_beats_the_wrong_ones(tmp_path: Path
         assert again["margin"]["value"] == pytest.approx(found[name]["margin"]["value"], abs=1e-5)
 
 
+@pytest.mark.usefixtures("tiny_blocks")
+@pytest.mark.parametrize("change", [{}, {"hidden": 8, "contrastive": "simcse"}, {"train": "stock-head"}])
+def test_heads_on_repaired_labels_beat_the_wrong_ones(change: dict, tmp_path: Path) -> None:
+    clean = good_answers(96, n_heldout=32)
+    is_wrong = (np.arange(96) % 5 < 3) & ~clean["is_heldout"].to_numpy()
+    pairs = flipped(clean, is_wrong)
+    repaired = decisions(pairs, action=np.where(is_wrong, "flip", "keep"), margin=1.0)
+    backbone = write_encoder(tmp_path / "backbone")
+    options = replace(RetrainOptions(backbone=backbone, max_tokens=48, dtype="float32"), **change)
+    found = retrain(pairs, repaired, tmp_path / "model", options, features_folder=tmp_path / "f", margin_scale=1.0)
+    assert found["curated"]["accuracy"]["value"] == 1
+    assert found["raw"]["accuracy"]["value"] < 0.5
+    judged = judged_pairs(pairs, None)
+    for folder, name in ((tmp_path / "model", "curated"), (tmp_path / "model" / "raw", "raw")):
+        again = evaluate_scores(judged, score(folder, judged))
+        assert again["margin"]["value"] == pytest.approx(found[name]["margin"]["value"], abs=1e-4)
+    assert (tmp_path / "model" / "head.json").is_file() == (options.train == "head")
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_raw_and_curated_heads_share_one_copy_of_the_backbone(tmp_path: Path) -> None:
+    pairs = good_answers(40, n_heldout=20)
+    options = RetrainOptions(backbone=write_encoder(tmp_path / "backbone"), max_tokens=48, dtype="float32")
+    retrain(pairs, decisions(pairs), tmp_path / "model", options)
+    files = [tmp_path / "model" / part / "backbone" / "model.safetensors" for part in ("", "raw")]
+    assert files[0].samefile(files[1])
+    weights = [(tmp_path / "model" / part / "head.safetensors").read_bytes() for part in ("", "raw")]
+    assert weights[0] == weights[1]  # every pair is kept, and the margin is zero
+
+
+@pytest.mark.usefixtures("tiny_blocks")
+def test_a_two_layer_head_sees_as_many_pairs_after_drops(tmp_path: Path) -> None:
+    pairs = good_answers(40, n_heldout=20)
+    half = decisions(pairs, action=np.where(np.arange(40) % 2, "drop", "keep"))
+    options = RetrainOptions(backbone=write_encoder(tmp_path / "backbone"), max_tokens=48, dtype="float32", hidden=4)
+    found = retrain(pairs, half, tmp_path / "model", options)["training"]
+    assert found["raw"]["n_presentations"] == found["curated"]["n_presentations"] == 30 * 20
+
+
 def test_dropped_pairs_are_made_up_for_by_showing_the_others_more_often(tmp_path: Path) -> None:
     pairs = good_answers(40, n_heldout=20)
     half = decisions(pairs, action=np.where(np.arange(40) % 2, "drop", "keep"))
@@ -143,9 +192,10 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": "lora"}, "unknown --train 'lora': choose one of head, full"),
+        ({"train": "lora"}, "unknown --train 'lora': choose one of head, stock-head, full"),
         ({"contrastive": "swav"}, "unknown --contrastive 'swav': choose one of none, simcse"),
         ({"train": "head", "contrastive": "simcse"}, "--contrastive simcse: a linear head .* add --hidden 64"),
+        ({"train": "stock-head", "hidden": 8}, "--train stock-head: the reward head of transformers is linear"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(change: dict[str, str], message: str, tmp_path: Path) -> None:

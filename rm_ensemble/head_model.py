@@ -1,0 +1,144 @@
+"""A reward model made of a frozen backbone and a head on its features: trained, saved and read back, and its rewards.
+
+The head reads hidden states of several layers and cheap text features, which no class of transformers does: the saved
+folder is for `curate score` and says so.
+"""
+
+import shutil
+from dataclasses import replace
+from json import loads
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from curate.errors import CurateError
+from curate.options import FeatureOptions
+from curate.run import Progress, no_progress, sha256_of, write_json
+from rm_ensemble.backbone import MODEL_FILES, find_backbone, fingerprint
+from rm_ensemble.features import features
+from rm_ensemble.folds import plan_in_sample
+from rm_ensemble.heads import HeadOptions, Heads, PairTargets, PairWeights, train_heads
+from rm_ensemble.inputs import HeadInputs
+from rm_ensemble.splits import Split
+from rm_ensemble.text_features import text_features
+
+Floats = NDArray[np.float32]
+
+FORMAT_VERSION = 1
+WHAT = (
+    "A reward head of prefcurate on a frozen backbone. It reads several layers and text features, so stock transformers "
+    "(AutoModelForSequenceClassification) cannot load it: use `curate score MODEL DATA --to FILE`, or retrain with "
+    "--train full for a model that loads everywhere."
+)
+N_CHOICES = {"linear": 8, "two-layer": 4}  # heads that are averaged, each with other validation prompts for its choices
+FEWEST_STEPS, FEWEST_BATCH_PAIRS = 16, 16  # small data: smaller batches, or a two-layer head hardly moves
+
+
+class HeadModel(NamedTuple):
+    """One head, the map from features to its inputs, and how the features are made."""
+
+    heads: Heads
+    inputs: HeadInputs
+    features: FeatureOptions
+
+
+def train_head(
+    inputs: Floats, split: Split, options: HeadOptions, *, seed: int, progress: Progress = no_progress
+) -> Heads:
+    """One head on inputs (texts, dims): the average of several, each of which sets another part of the prompts aside.
+
+    A single validation part is a noisy guide to the penalty or to the moment to stop; the average is again one
+    head (the mean of the weights if linear, all hidden units side by side if two-layer).
+    """
+    plans, seeds = [], []
+    unit = np.unique(split.group, return_inverse=True)[1].astype(np.int64)
+    for child in np.random.SeedSequence(seed).spawn(N_CHOICES["two-layer" if options.hidden else "linear"]):
+        plans.append(plan_in_sample(unit, np.ones(len(unit), dtype=bool), np.random.default_rng(child)))
+        seeds.append(int(child.generate_state(1)[0]))
+    trains, chooses = (
+        np.concatenate(masks, axis=1) for masks in zip(*[(p.trains, p.chooses) for p in plans], strict=True)
+    )
+    weights = PairWeights(trains * split.weight[:, None], chooses * split.weight[:, None])
+    few = max(FEWEST_BATCH_PAIRS, len(unit) // FEWEST_STEPS)
+    options = replace(options, batch_pairs=min(options.batch_pairs, few))
+    targets = PairTargets(split.index, split.label_prob, split.margin)
+    return average(train_heads(inputs, targets, weights, options, tuple(seeds), progress))
+
+
+def average(heads: Heads) -> Heads:
+    """The single head whose reward is the mean reward of all."""
+    arrays = heads.arrays
+    if "linear" in arrays:
+        return Heads({"linear": arrays["linear"].mean(axis=1, keepdims=True)}, heads.settings)
+    n_models = len(arrays["second"])
+    first = np.concatenate(list(arrays["first"]), axis=1)[None]  # (1, dims, models x hidden)
+    bias, second = (arrays[name].reshape(1, -1) for name in ("bias", "second"))
+    return Heads({"first": first, "bias": bias, "second": second / np.float32(n_models)}, heads.settings)
+
+
+def head_rewards(model: HeadModel, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
+    """The reward of each text of a `prompt`, `response` table, (texts,) float32; runs the backbone over all of them."""
+    read = features(texts, model.features, None, progress)
+    rewards: Floats = model.heads.rewards(model.inputs(read.blocks, text_features(texts)))[:, 0]
+    return rewards
+
+
+def save_head(model: HeadModel, folder: Path) -> None:
+    """Write `backbone/` (a copy), `head.safetensors`, and last `head.json`, which says what they must hash to."""
+    source = find_backbone(model.features.backbone)
+    (folder / "backbone").mkdir()
+    for file in sorted({file for pattern in MODEL_FILES for file in source.folder.glob(pattern)}):
+        shutil.copyfile(file, folder / "backbone" / file.name)
+    tensors = {f"inputs.{name}": array for name, array in model.inputs.arrays.items()}
+    tensors |= {f"head.{name}": array for name, array in model.heads.arrays.items()}
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, folder / "head.safetensors")
+    write_json(
+        {
+            "format_version": FORMAT_VERSION,
+            "what": WHAT,
+            "blocks": list(model.features.blocks),
+            "max_tokens": model.features.max_tokens,
+            "dtype": model.features.dtype,
+            "shapes": {name: list(array.shape) for name, array in sorted(tensors.items())},
+            "choices": model.heads.settings,
+            "sha256": {"head.safetensors": sha256_of(folder / "head.safetensors"), **_backbone_hashes(folder)},
+        },
+        folder / "head.json",
+    )
+
+
+def load_head(folder: Path) -> HeadModel:
+    """The head model of a folder; a file that is missing or not the one that was saved is refused."""
+    try:
+        record = loads((folder / "head.json").read_text(encoding="utf-8"))
+        features_read = FeatureOptions(
+            str(folder / "backbone"), record["max_tokens"], record["dtype"], tuple(record["blocks"])
+        )
+        hashes: dict[str, str] = record["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CurateError(f"{folder / 'head.json'}: damaged ({error}); retrain the model with --overwrite") from error
+    for name, expected in hashes.items():
+        path = folder / name
+        found = sha256_of(path) if path.is_file() else "no such file"
+        if found != expected:
+            raise CurateError(f"{path}: sha256 {found}, expected {expected}; retrain the model with --overwrite")
+    try:
+        tensors = load_file(folder / "head.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CurateError(f"{folder / 'head.safetensors'}: {error}; retrain the model with --overwrite") from error
+    inputs, head = (_part(tensors, name) for name in ("inputs.", "head."))
+    return HeadModel(Heads(head, record["choices"]), HeadInputs(inputs), features_read)
+
+
+def _part(tensors: dict[str, Floats], prefix: str) -> dict[str, Floats]:
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def _backbone_hashes(folder: Path) -> dict[str, str]:
+    prints = fingerprint(find_backbone(str(folder / "backbone")))
+    return {f"backbone/{name}": digest for name, digest in prints.items()}
