@@ -1,7 +1,8 @@
 """A generated sample with planted label errors, and the three uses run on it, so that what is found can be counted.
 
-The sample is templates: a helpful answer against one that dodges, rambles or is rude, of overlapping lengths. It shows
-that the tool works, not how well it works on real data; for that see benchmarks/results.
+The sample is templates: an answer of mostly helpful sentences against one of sentences that mostly dodge, ramble or are
+rude, of overlapping lengths. It shows that the tool works, not how well it works on real data; for that see
+benchmarks/results.
 """
 
 from pathlib import Path
@@ -17,9 +18,10 @@ from curate.options import RetrainOptions
 from curate.run import Progress, Run, write_json
 from curate.terminal import show_comparison, show_counts, show_summary
 
-N_PAIRS, N_TEST_PAIRS = 900, 300
+N_PAIRS, N_TEST_PAIRS = 600, 300
 ERROR_SHARE = 0.15
 SEED = 7
+HELPFUL_SHARE = {"good": 0.75, "bad": 0.25}  # of an answer's sentences
 
 TOPICS = (
     "growing tomatoes", "a stiff lower back", "learning to swim", "baking rye bread", "a leaking tap", "training a puppy",
@@ -74,15 +76,18 @@ def sample(n_pairs: int, error_share: float, seed: int, topics: tuple[str, ...])
     for i in range(n_pairs):
         place = int(rng.integers(len(prompts)))
         topic = topics[place // len(QUESTIONS)]
-        good, bad = (_answer(rng, sentences, topic) for sentences in (HELPFUL, USELESS))
+        good, bad = (_answer(rng, share, topic) for share in HELPFUL_SHARE.values())
         chosen, rejected = (bad, good) if is_wrong[i] else (good, bad)
         rows.append({"prompt": prompts[place], "chosen": chosen, "rejected": rejected})
     return pl.DataFrame(rows), is_wrong
 
 
-def _answer(rng: np.random.Generator, sentences: tuple[str, ...], topic: str) -> str:
-    picked = rng.choice(len(sentences), int(rng.integers(1, 4)), replace=False)
-    return " ".join(sentences[i].format(topic=topic) for i in picked)
+def _answer(rng: np.random.Generator, helpful_share: float, topic: str) -> str:
+    is_helpful = rng.random(int(rng.integers(2, 6))) < helpful_share
+    picked = rng.permutation(len(HELPFUL))
+    return " ".join(
+        (HELPFUL if h else USELESS)[i].format(topic=topic) for h, i in zip(is_helpful, picked, strict=False)
+    )
 
 
 def run_demo(to: Path, overwrite: bool, progress: Progress) -> None:
@@ -103,7 +108,7 @@ def run_demo(to: Path, overwrite: bool, progress: Progress) -> None:
     _say("2. export")
     show_counts(pipeline.export(run, to / "cleaned", overwrite=True), "pairs")
     _say("3. retrain: raw against curated, adaptive margin and SimCSE on, tested on clean labels of other prompts")
-    options = RetrainOptions(train="head", hidden=64, margin=True, contrastive="simcse")
+    options = RetrainOptions(train="head", hidden=32, margin=True, contrastive="simcse")
     comparison = pipeline.retrain(run, to / "model", options, to / "gold.jsonl", overwrite=True, progress=progress)
     show_comparison(comparison)
     typer.echo(f"report:  {to / 'run' / 'report.html'}\ndataset: {to / 'cleaned'}\nmodel:   {to / 'model'}")
