@@ -25,6 +25,7 @@ from rm_ensemble.batches import ROLE_NAMES, Ints, Sequences, batches, full_seque
 Floats = NDArray[np.float32]
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
+LOADS_EVERYWHERE = "A reward model that AutoModelForSequenceClassification, trl and others load as it is."
 PAD_TOKEN = "<|pad|>"
 _ROLE = f"({ROLE_NAMES!r}.get(m['role']) or m['role'] | capitalize) + ': ' + m['content']"
 # What text_segments does to a conversation, as templates: an encoder reads [CLS] prompt [SEP] response [SEP].

@@ -30,7 +30,7 @@ from rm_ensemble.text_features import text_features
 Floats = NDArray[np.float32]
 
 FORMAT_VERSION = 1
-WHAT = (
+LOADS_HERE_ONLY = (
     "A reward head of prefcurate on a frozen backbone. It reads several layers and text features, so stock transformers "
     "(AutoModelForSequenceClassification) cannot load it: use `curate score MODEL DATA --to FILE`, or retrain with "
     "--train full for a model that loads everywhere."
@@ -100,7 +100,7 @@ def save_head(model: HeadModel, folder: Path) -> None:
     write_json(
         {
             "format_version": FORMAT_VERSION,
-            "what": WHAT,
+            "what": LOADS_HERE_ONLY,
             "blocks": list(model.features.blocks),
             "max_tokens": model.features.max_tokens,
             "dtype": model.features.dtype,

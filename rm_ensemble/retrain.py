@@ -19,10 +19,16 @@ from curate.run import Progress, no_progress, write_json
 from rm_ensemble import artefact
 from rm_ensemble.backbone import DTYPES, compute_device, compute_dtype
 from rm_ensemble.batches import full_sequences, text_segments, unique_texts
-from rm_ensemble.classifier import classifier_rewards, classifier_states, new_classifier, set_reward_head
+from rm_ensemble.classifier import (
+    LOADS_EVERYWHERE,
+    classifier_rewards,
+    classifier_states,
+    new_classifier,
+    set_reward_head,
+)
 from rm_ensemble.evaluate import compare, metrics, nulls
 from rm_ensemble.features import features
-from rm_ensemble.head_model import HeadModel, train_head
+from rm_ensemble.head_model import LOADS_HERE_ONLY, HeadModel, train_head
 from rm_ensemble.heads import HeadOptions
 from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.splits import PairTexts, Split, curated_pairs, difference, judged_pairs, raw_pairs
@@ -32,7 +38,7 @@ from rm_ensemble.train import TrainingPairs, train
 Floats = NDArray[np.float32]
 
 CHOICES = {"train": ("head", "stock-head", "full"), "contrastive": ("none", "simcse")}
-N_PROBE_PAIRS = 16
+N_PROBE_PAIRS = 8
 N_SCALE_PAIRS = 512  # enough for the median |difference| that margins are brought to
 
 
@@ -94,6 +100,7 @@ def retrain(
             "judged_on": "held-out prompts" if test is None else "test data",
             "training": {"curated": curated.facts, "raw": raw.facts},
             "margin_factor": factor,
+            "statement": LOADS_HERE_ONLY if options.train == "head" else LOADS_EVERYWHERE,
             "options": {**asdict(options), "backbone": Path(options.backbone).name},
         }
         write_json(comparison, folder / "comparison.json")
@@ -122,12 +129,14 @@ def _head(
     n_presentations = HeadOptions.epochs * len(raw_split.index)
 
     def fit(split: Split, folder: Path) -> Trained:
-        head_options = HeadOptions(options.hidden, options.contrastive, round(n_presentations / len(split.index)))
+        n_epochs = round(n_presentations / len(split.index))
+        beta = options.contrastive_weight * HeadOptions.contrastive_weight  # a small layer's unit is a tenth of S2's
+        head_options = HeadOptions(options.hidden, options.contrastive, n_epochs, contrastive_weight=beta)
         heads = train_head(inputs, split, head_options, seed=options.seed, progress=progress)
         artefact.save(HeadModel(heads, to_inputs, chosen), folder, judged.texts[judged.index[:N_PROBE_PAIRS].ravel()])
         on_split = difference(lambda rows: heads.rewards(inputs[rows])[:, 0], split.index)
         on_judged = difference(lambda rows: heads.rewards(judged_inputs[rows])[:, 0], judged.index)
-        shown = head_options.epochs * len(split.index) if options.hidden else "to convergence"
+        shown = n_epochs * len(split.index) if options.hidden else "to convergence"
         facts = {"n_pairs": len(split.index), "n_presentations": shown, "choices": heads.settings}
         return Trained(_scale(on_split), on_judged, facts)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tiny_models import good_answers, write_encoder
+import torch
+from tiny_models import good_answers, write_decoder, write_encoder
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from curate.errors import CurateError
 from curate.options import FeatureOptions, RetrainOptions
@@ -202,3 +204,17 @@ def test_options_that_make_no_sense_are_refused(change: dict[str, str], message:
     pairs = good_answers(20, n_heldout=5)
     with pytest.raises(CurateError, match=message):
         retrain(pairs, decisions(pairs), tmp_path / "model", replace(FULL, **change))
+
+
+def test_a_stock_head_on_a_decoder_loads_in_transformers(tmp_path: Path) -> None:
+    pairs = good_answers(80, n_heldout=20)
+    options = RetrainOptions(train="stock-head", backbone=write_decoder(tmp_path / "backbone"), max_tokens=48)
+    found = retrain(pairs, decisions(pairs), tmp_path / "model", options)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    sides = [pairs.select(pl.concat_list("prompt", side)).to_series().to_list() for side in ("chosen", "rejected")]
+    batch = tokenizer.apply_chat_template(sides[0] + sides[1], return_dict=True, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        rewards = model(**batch).logits[:, 0].numpy().reshape(2, -1).T
+    np.testing.assert_allclose(rewards, score(tmp_path / "model", pairs).drop("pair_id").to_numpy(), atol=1e-5)
+    assert "AutoModelForSequenceClassification, trl and others load as it is" in found["statement"]
