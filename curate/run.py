@@ -148,7 +148,9 @@ class Run:
     def key(self, name: str, options: Mapping[str, Any]) -> str:
         """What a stage's files depend on: our version, its options and the keys of the stages before it."""
         stages = self.manifest["stages"]
-        return key_of([version("prefcurate"), name, options, [stages.get(before, {}).get("key") for before in AFTER[name]]])
+        return key_of(
+            [version("prefcurate"), name, options, [stages.get(before, {}).get("key") for before in AFTER[name]]]
+        )
 
     def is_fresh(self, name: str, options: Mapping[str, Any]) -> bool:
         """True when the stage's files are there and were made with these options from these inputs."""
