@@ -82,11 +82,19 @@ def detect(data: Path, to: Path, seed: int) -> list[dict[str, object]]:
     for folds_by in FOLDS_BY:
         run = to / f"run-{seed}-{folds_by}"
         curate("audit", file, "--out", run, "--folds-by", folds_by, "--overwrite")
-        suspicions[f"ensemble, folds by {folds_by}"] = -pl.read_parquet(run / "strength.parquet")["strength_mean"].to_numpy()
+        suspicions[f"ensemble, folds by {folds_by}"] = -pl.read_parquet(run / "strength.parquet")[
+            "strength_mean"
+        ].to_numpy()
     suspicions["length null"] = -length_difference(pl.read_parquet(run / "pairs.parquet"))
     parts = {"all sides": np.ones(len(rows), bool), "odd sides": odd}
     return [
-        {"seed": seed, "detector": name, "part": part, "n": int(rows_in.sum()), "wrong": float(is_wrong[rows_in].mean())}
+        {
+            "seed": seed,
+            "detector": name,
+            "part": part,
+            "n": int(rows_in.sum()),
+            "wrong": float(is_wrong[rows_in].mean()),
+        }
         | detection(is_wrong[rows_in], suspicion[rows_in])
         for name, suspicion in suspicions.items()
         for part, rows_in in parts.items()
@@ -106,22 +114,32 @@ def cure(data: Path, to: Path, seed: int) -> dict[str, object]:
     comparison = json.loads((model / "comparison.json").read_text())
     accuracy = {side: comparison[side]["accuracy"]["value"] for side in ("raw", "curated")}
     nll = {f"nll_{side}": comparison[side]["nll"]["value"] for side in ("raw", "curated")}
-    return {"seed": seed, "n": comparison["n_pairs"], **accuracy, **nll, "difference": comparison["difference"]["accuracy"]}
+    return {
+        "seed": seed,
+        "n": comparison["n_pairs"],
+        **accuracy,
+        **nll,
+        "difference": comparison["difference"]["accuracy"],
+    }
 
 
 def table(rows: list[dict[str, object]]) -> str:
     """Markdown: mean over draws and, from two draws on, the standard deviation over them."""
     frame = pl.DataFrame(rows)
-    lines = ["| detector | part | pairs | wrong | AUROC | AUPRC | precision at budget |", "| --- | --- | ---: | ---: | --- | --- | --- |"]
+    lines = ["| detector | part | pairs | wrong | AUROC | AUPRC | precision at budget |"]
+    lines.append("| --- | --- | ---: | ---: | --- | --- | --- |")
     for (detector, part), group in frame.group_by("detector", "part", maintain_order=True):
         cells = [f"{group[name].mean():.3f} ± {group[name].std() or 0:.3f}" for name in ("auroc", "auprc", "precision")]
-        lines.append(f"| {detector} | {part} | {group['n'].mean():.0f} | {group['wrong'].mean():.3f} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {detector} | {part} | {group['n'].mean():.0f} | {group['wrong'].mean():.3f} | {' | '.join(cells)} |"
+        )
     return "\n".join(lines)
 
 
 def cure_table(rows: list[dict[str, object]]) -> str:
     """Markdown: one row per split of the debate sides."""
-    lines = ["| split | gold pairs | raw | curated | difference [95 %] | NLL raw | NLL curated |", "| ---: | ---: | ---: | ---: | --- | ---: | ---: |"]
+    lines = ["| split | gold pairs | raw | curated | difference [95 %] | NLL raw | NLL curated |"]
+    lines.append("| ---: | ---: | ---: | ---: | --- | ---: | ---: |")
     for row in rows:
         d = row["difference"]
         lines.append(
@@ -139,7 +157,9 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5, help="splits of the debate sides for the cure")
     options = parser.parse_args()
     found = [row for seed in range(options.draws) for row in detect(options.data, options.to, seed)]
-    print(f"## Detection of real annotator errors, mean ± sd over {options.draws} draws\n\n{table(found)}\n", flush=True)
+    print(
+        f"## Detection of real annotator errors, mean ± sd over {options.draws} draws\n\n{table(found)}\n", flush=True
+    )
     cured = [cure(options.data, options.to, seed) for seed in range(options.splits)]
     print(f"## Cure: accuracy on the gold of {N_HELDOUT_SIDES} held-out debate sides\n\n{cure_table(cured)}")
 

@@ -61,7 +61,10 @@ class TrainOptions:
 class RetrainOptions(TrainOptions):
     """How the final reward models, curated and raw, are trained."""
 
-    train: str = field(default="head", metadata={"help": "head (frozen backbone) or full (fine-tuning)"})
+    train: str = field(
+        default="head",
+        metadata={"help": "head (frozen backbone), stock-head (a head that stock classes load) or full (fine-tuning)"},
+    )
     margin: bool = field(default=True, metadata={"help": "train the curated model with the margins of the decisions"})
     hidden: int = field(default=0, metadata={"help": "hidden units of a two-layer head; 0 is a linear head"})
     epochs: float = field(

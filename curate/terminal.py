@@ -97,8 +97,14 @@ def show_comparison(comparison: Mapping[str, Any]) -> None:
     for key, name in METRICS.items():
         raw, curated = (f"{comparison[side][key]['value']:.3f}" for side in ("raw", "curated"))
         table.add_row(name, raw, curated, *_cells(comparison["difference"][key], "+"))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for remark in ("note", "statement"):
+        if comparison.get(remark):
+            console.print(comparison[remark], highlight=False, soft_wrap=True)
 
 
 def _cells(estimate: Mapping[str, float], sign: str = "") -> tuple[str, str]:
+    if estimate["low"] is None:  # a single prompt has no interval
+        return f"{estimate['value']:{sign}.3f}", "-"
     return f"{estimate['value']:{sign}.3f}", f"[{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
