@@ -16,10 +16,7 @@ CURVE_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 FEWEST_CLEAR = 50  # a rate from fewer pairs than this says nothing
 SMALLEST_ERROR_RATE = 0.001
 LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no information left
-N_RATES = 46
-LIKELIHOOD_DROP = 1.92  # half the 95 % quantile of chi-squared with one degree of freedom
-TYPICAL_ERROR_RATE = 0.2  # of a crowd label; what a judge that cannot tell may at most blame on the labels
-CLEAR_SHARE = 0.05  # the pairs with the largest |mean| that count as clear
+N_RATES = 91
 ASSUMPTION = "errors do not depend on the pair; where people err on unclear pairs, the true rate is higher"
 
 DISAGREEING = (0.2, 0.8)  # vote shares between these are a split vote
@@ -74,11 +71,6 @@ def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPo
     return points
 
 
-def clear_rate(curve: list[ClearPoint]) -> float:
-    """The rate among the clearest 5 %, or among the smallest larger share that has one."""
-    return next(point.rate.value for point in curve if point.top_share >= CLEAR_SHARE)
-
-
 @dataclass(frozen=True)
 class Calibration:
     """Agreement and label_prob as functions of strength_mean, under errors that do not depend on the pair.
@@ -100,16 +92,16 @@ class Calibration:
         return label_prob_from_agreement(self.agreement(mean), self.error_rate)
 
 
-def fit_calibration(mean: np.ndarray, clear_rate: float) -> Calibration:
-    """Maximum likelihood of the given labels with sides randomised (so there is no intercept), at an error rate e.
+def fit_calibration(mean: np.ndarray, largest_error_rate: float = LARGEST_ERROR_RATE) -> Calibration:
+    """The likelihood of the given labels over error rate and slope, with sides randomised (so there is no intercept).
 
-    e is `clear_rate`, the disagreement among the clearest pairs, as far as label errors explain it. A sharp judge shows
-    label errors as a floor under the disagreement, and no smaller e fits its votes. A weak judge shows no floor: its
-    own errors would pass for errors of the labels, so that e stays at TYPICAL_ERROR_RATE or below.
+    The error rate is the mean of its profile likelihood between 0 and `largest_error_rate`. A sharp judge shows label
+    errors as a floor under the disagreement, however clear the pair, and the mean is at that floor; a weak judge shows no
+    floor, every rate is then about as likely, and the middle of the range keeps label_prob away from both ends.
 
-    >>> fitted = fit_calibration(np.repeat([3.0, -3.0], [90, 10]), clear_rate=0.1)   # nine of ten votes agree
-    >>> fitted.agreement(np.array([3.0, 0.0])).round(2).tolist()
-    [0.9, 0.5]
+    >>> fitted = fit_calibration(np.repeat([3.0, -3.0], [90, 10]))   # one size of vote: nine of ten agree, always
+    >>> fitted.agreement(np.array([3.0])).round(2).tolist()
+    [0.9]
     """
     from scipy.optimize import minimize_scalar
 
@@ -120,15 +112,13 @@ def fit_calibration(mean: np.ndarray, clear_rate: float) -> Calibration:
         agreement = np.clip(Calibration(slope, error_rate).agreement(sizes), 1e-12, 1 - 1e-12)
         return float(-(agree @ np.log(agreement) + against @ np.log1p(-agreement)))
 
-    def best_slope(error_rate: float) -> tuple[float, float]:
-        fit = minimize_scalar(loss, bounds=(0.0, 20.0), args=(error_rate,), method="bounded")
-        return float(fit.x), float(fit.fun)
-
-    rates = np.linspace(0.0, LARGEST_ERROR_RATE, N_RATES)
-    losses = np.array([best_slope(rate)[1] for rate in rates])
-    smallest = float(rates[losses <= losses.min() + LIKELIHOOD_DROP][0])  # e below this is at odds with the votes
-    rate = float(np.clip(clear_rate, SMALLEST_ERROR_RATE, max(TYPICAL_ERROR_RATE, smallest)))
-    return Calibration(best_slope(rate)[0] / width, rate)
+    rates = np.linspace(0.0, largest_error_rate, N_RATES)
+    fits = [minimize_scalar(loss, bounds=(0.0, 20.0), args=(rate,), method="bounded") for rate in rates]
+    losses = np.array([float(fit.fun) for fit in fits])
+    likelihood = np.exp(losses.min() - losses)
+    rate = float(np.clip(likelihood @ rates / likelihood.sum(), SMALLEST_ERROR_RATE, LARGEST_ERROR_RATE))
+    slope = minimize_scalar(loss, bounds=(0.0, 20.0), args=(rate,), method="bounded").x
+    return Calibration(float(slope) / width, rate)
 
 
 def _binned(sizes: np.ndarray, agree: np.ndarray, n_bins: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,7 +175,7 @@ def calibrate(strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray) ->
         "assumption": ASSUMPTION,
     }
     if curve:
-        fitted = fit_calibration(mean[judged], clear_rate(curve))
+        fitted = fit_calibration(mean[judged], min(LARGEST_ERROR_RATE, *(point.rate.value for point in curve)))
         agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
         reliable = reliability(agreement[judged], groups[judged])
         facts |= {

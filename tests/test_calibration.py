@@ -5,7 +5,6 @@ from scipy.special import expit
 
 from curate.calibration import (
     calibrate,
-    clear_rate,
     error_rate_among_clear,
     expected_calibration_error,
     fit_calibration,
@@ -25,12 +24,12 @@ def votes(n, error_rate, seed=0):
 
 
 def test_an_ensemble_worse_than_chance_says_nothing():
-    fitted = fit_calibration(np.repeat([1.0, -1.0], [40, 60]), 0.2)
+    fitted = fit_calibration(np.repeat([1.0, -1.0], [40, 60]))
     assert fitted.agreement(np.array([5.0]))[0] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_votes_that_are_all_zero_say_nothing():
-    assert fit_calibration(np.zeros(100), 0.2).agreement(np.zeros(1))[0] == 0.5
+    assert fit_calibration(np.zeros(100)).agreement(np.zeros(1))[0] == 0.5
 
 
 def test_label_prob_closed_forms():
@@ -57,7 +56,7 @@ def test_error_rate_among_clear_is_the_rate_of_uniform_errors():
     curve = error_rate_among_clear(mean, np.arange(len(mean)))
     assert [point.top_share for point in curve] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
     assert curve[2].rate.low <= 0.3 <= curve[2].rate.high
-    assert fit_calibration(mean, clear_rate(curve)).error_rate == pytest.approx(0.3, abs=0.02)
+    assert fit_calibration(mean).error_rate == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_weak_judge_does_not_take_its_own_errors_for_errors_of_the_labels():
@@ -66,8 +65,8 @@ def test_a_weak_judge_does_not_take_its_own_errors_for_errors_of_the_labels():
     mean = np.where(rng.random(5_000) < expit(0.3 * np.abs(mean)), 1, -1) * np.abs(mean)  # clean labels, weak votes
     table, facts = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(5_000, bool), np.arange(5_000))
     assert facts["error_rate_among_clear"][2]["rate"] > 0.25
-    assert facts["assumed_error_rate"] <= 0.2
-    assert (table["label_prob"] < 0.5).mean() < 0.05
+    assert facts["assumed_error_rate"] < 0.25
+    assert (table["label_prob"] < 0.5).mean() < 0.02
 
 
 def test_too_few_pairs_for_a_rate_leave_label_prob_missing():
@@ -89,7 +88,7 @@ def test_ties_have_no_label_prob_and_do_not_move_the_fit():
 @pytest.mark.parametrize("n", [300, 3_000])
 def test_agreement_is_symmetric_and_monotone(n):
     mean, _ = votes(n, 0.2)
-    fitted = fit_calibration(mean, 0.2)
+    fitted = fit_calibration(mean)
     grid = np.linspace(-5, 5, 101)
     assert fitted.agreement(-grid) == pytest.approx(1 - fitted.agreement(grid))
     assert (np.diff(fitted.agreement(grid)) > 0).all()
@@ -99,7 +98,7 @@ def test_agreement_is_symmetric_and_monotone(n):
 def test_reliability_of_a_perfect_and_of_an_overconfident_prediction():
     mean, _ = votes(20_000, 0.0)
     groups = np.arange(len(mean))
-    fitted = reliability(fit_calibration(mean, 0.001).agreement(mean), groups)
+    fitted = reliability(fit_calibration(mean).agreement(mean), groups)
     assert expected_calibration_error(fitted) < 0.03
     assert expected_calibration_error(reliability(expit(20 * mean), groups)) > expected_calibration_error(fitted)
     assert sum(row["n_pairs"] for row in fitted) == 2 * len(mean)
