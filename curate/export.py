@@ -13,7 +13,7 @@ import yaml
 
 from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie, text_of
-from curate.run import write_json, write_parquet
+from curate.run import replace_folder, write_json, write_parquet
 
 FORMATS = ("trl", "full")
 FILES = ("parquet", "jsonl")
@@ -158,16 +158,6 @@ def write_export(to: Path, split: Split, form: str, options: ExportOptions, prov
         replace_folder(partial, to)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def replace_folder(partial: Path, to: Path) -> None:
-    """Put a finished folder in place of `to`; the old one goes last."""
-    old = to.with_name(f".{to.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if to.exists():
-        to.rename(old)
-    partial.rename(to)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_shards(table: pl.DataFrame, folder: Path, kind: str) -> None:

@@ -62,6 +62,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def replace_folder(partial: Path, to: Path) -> None:
+    """Put a finished folder in place of `to`; the old one goes last."""
+    old = to.with_name(f".{to.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if to.exists():
+        to.rename(old)
+    partial.rename(to)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     with whole_file(path) as partial:

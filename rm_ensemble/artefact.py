@@ -10,8 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError
-from curate.export import replace_folder
-from curate.run import Progress, no_progress
+from curate.run import Progress, no_progress, replace_folder
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.classifier import Classifier, classifier_rewards, load_classifier, save_classifier
 from rm_ensemble.head_model import HeadModel, head_rewards, load_head, save_head
