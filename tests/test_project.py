@@ -86,9 +86,7 @@ def test_every_command_and_option_has_a_help():
 
 def test_every_command_is_in_the_readme_and_every_readme_command_exists():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    mentioned = set(
-        re.findall(r"\bcurate ([a-z]+)", "\n".join(re.findall(r"`[^`]+`|^    .+$|^curate .+$", readme, re.M)))
-    )
+    mentioned = set(re.findall(r"(?:`|\$ )curate ([a-z]+)", readme))
     assert set(commands()) <= mentioned, set(commands()) - mentioned
     assert mentioned <= set(commands()), mentioned - set(commands())
 
