@@ -29,8 +29,7 @@ PENALTIES = (
     0.001,
 )  # on the mean loss; tried from the strongest, each from the last one's weights
 DEFAULT_PENALTY = 1  # where a model has no validation pairs
-MOST_STEPS = 60
-SMALL_STEP = 1e-3  # of the weights' norm
+STEPS = 40  # fixed, so that a pair's label cannot change how far the models that never see it are run
 TEXTS_AT_ONCE = 65_536
 
 
@@ -152,14 +151,12 @@ class _LinearFit:
         factor = torch.linalg.cholesky(bound)
         share = weight / weight.sum(dim=0).clamp(min=1e-9)
         head, ahead, momentum = start, start, 1.0
-        for _ in range(MOST_STEPS):
+        for _ in range(STEPS):
             error = torch.sigmoid(self.difference @ ahead - self.margin) - self.label_prob
             step = torch.cholesky_solve(self.difference.T @ (error * share) + penalty * ahead, factor)
             updated, grown = ahead - step, (1 + (1 + 4 * momentum**2) ** 0.5) / 2  # Nesterov's momentum
             ahead = updated + (momentum - 1) / grown * (updated - head)
             head, momentum = updated, grown
-            if step.norm() <= SMALL_STEP * head.norm():
-                break
         return head
 
     def mean_loss(self, head: Tensor, weight: Tensor) -> Tensor:
