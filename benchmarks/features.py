@@ -1,6 +1,6 @@
 """How fast features are computed, beside sentence-transformers, the plain loop, and what the machine can multiply.
 
-    python benchmarks/features.py --data ../shared/data/hh_rlhf_test.jsonl.gz --texts 2048 --repeats 5
+    python benchmarks/features.py --data ../shared/data/hh_rlhf_test.jsonl.gz --texts 512 --repeats 3
 
 All run in one process on the same texts, cut to the same 256 tokens, in turns, so that whatever else the machine does
 falls on all of them; loading the model is left out, tokenising is not. The share is the arithmetic of the layers
@@ -10,6 +10,7 @@ one batch alone, measured between the turns.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,7 @@ def measure(texts: pl.DataFrame, repeats: int) -> tuple[dict[str, list[float]], 
         rate = product_rate(fast.model)
         for name, work in contenders.items():
             times[name].append(seconds(work))
+            print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr)
         first = next(iter(times.values()))[-1]
         shares.append(operations(fast.model, lengths) / first / max(rate, product_rate(fast.model)))
     return times, shares, int(lengths.sum())
@@ -145,8 +147,8 @@ def table(times: dict[str, list[float]], shares: list[float], n_texts: int, n_to
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="preference data, such as hh_rlhf_test.jsonl.gz")
-    parser.add_argument("--texts", type=int, default=2048, help="texts drawn at random; 0 for all")
-    parser.add_argument("--repeats", type=int, default=5, help="turns that each contender gets")
+    parser.add_argument("--texts", type=int, default=512, help="texts drawn at random; 0 for all")
+    parser.add_argument("--repeats", type=int, default=3, help="turns that each contender gets")
     arguments = parser.parse_args()
     texts = sample(arguments.data, arguments.texts)
     times, shares, n_tokens = measure(texts, arguments.repeats)
