@@ -108,7 +108,9 @@ def test_heads_on_repaired_labels_beat_the_wrong_ones(change: dict, tmp_path: Pa
     judged = judged_pairs(pairs, None)
     for folder, name in ((tmp_path / "model", "curated"), (tmp_path / "model" / "raw", "raw")):
         again = evaluate_scores(judged, score(folder, judged))
-        assert again["margin"]["value"] == pytest.approx(found[name]["margin"]["value"], abs=1e-4)
+        assert again["margin"]["value"] == pytest.approx(
+            found[name]["margin"]["value"], rel=1e-4
+        )  # float32: the stock head holds the scaling of its inputs
     assert (tmp_path / "model" / "head.json").is_file() == (options.train == "head")
 
 
