@@ -17,7 +17,7 @@ import typer
 from curate import pipeline
 from curate.errors import CurateError
 from curate.export import ExportOptions
-from curate.formats import LoadOptions
+from curate.formats import LoadOptions, ReadOptions
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pipeline import DecideOptions
 from curate.run import Run
@@ -187,11 +187,12 @@ def score(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
     data: DataArgument,
     to: Annotated[Path, typer.Option("--to", help="the .parquet file to write")],
+    reading: ReadOptions,
     overwrite: Overwrite = False,
 ) -> None:
     """Score both responses of every pair with a saved reward model."""
     with progress_bars() as progress:
-        table = pipeline.score(model, data, to, overwrite, progress)
+        table = pipeline.score(model, data, to, reading, overwrite, progress)
     typer.echo(f"{len(table):,} pairs scored: {to}")
 
 
@@ -199,11 +200,12 @@ def score(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
     data: DataArgument,
+    reading: ReadOptions,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Accuracy, margin, NLL and calibration of a saved reward model, each with its interval."""
     with progress_bars() as progress:
-        metrics = pipeline.evaluate(model, data, progress)
+        metrics = pipeline.evaluate(model, data, reading, progress)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
     else:

@@ -96,14 +96,20 @@ def recognise(rows: Sequence[Row]) -> str:
 
 
 @dataclass(frozen=True)
-class LoadOptions:
-    """How a dataset is read."""
+class ReadOptions:
+    """How the rows of a dataset are read."""
 
     format: str = field(default="auto", metadata={"help": f"auto, or one of: {', '.join(FORMATS)}"})
     columns: str = field(
         default="", metadata={"help": "columns with other names, ours=yours: chosen=preferred,rejected=other"}
     )
     split: str = field(default="train", metadata={"help": "the split to read, and its name in pair ids"})
+
+
+@dataclass(frozen=True)
+class LoadOptions(ReadOptions):
+    """How a dataset is read and which of its prompts are set aside."""
+
     heldout_share: float = field(
         default=0.1, metadata={"help": "share of the prompts set aside for evaluation; no member trains on them"}
     )

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from curate import export as export_stage
 from curate import policy as policy_stage
 from curate.calibration import calibrate, kind
 from curate.errors import CurateError
-from curate.formats import Loaded, LoadOptions, read_pairs
+from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
@@ -348,7 +348,7 @@ def retrain(
 
     facts = run.stage("decide")["facts"]
     _refuse_foreign_folder(Path(to), overwrite, "comparison.json")
-    test_pairs = None if test is None else read_pairs(test, replace(LoadOptions(), heldout_share=0.0)).pairs
+    test_pairs = None if test is None else _all_pairs(test, ReadOptions())
     is_raw_margin = facts["margin"] == "raw"
     return retrain_pairs(
         run.read("pairs"),
@@ -362,26 +362,37 @@ def retrain(
     )
 
 
+def _all_pairs(data: Data, reading: ReadOptions) -> pl.DataFrame:
+    """The pairs of a dataset that is only judged, so that nothing of it is held out."""
+    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0)).pairs
+
+
 def score(
-    model: str | os.PathLike[str], data: Data, to: str | os.PathLike[str], overwrite: bool = False,
+    model: str | os.PathLike[str],
+    data: Data,
+    to: str | os.PathLike[str],
+    reading: ReadOptions = ReadOptions(),
+    overwrite: bool = False,
     progress: Progress = no_progress,
-) -> pl.DataFrame:  # fmt: skip
+) -> pl.DataFrame:
     """Score every pair of a dataset with a saved reward model; writes pair_id, reward_chosen, reward_rejected to `to`."""
     from rm_ensemble.artefact import score as score_pairs
 
     if Path(to).exists() and not overwrite:
         raise CurateError(f"{to}: exists; choose another --to, or add --overwrite")
-    table = score_pairs(Path(model), read_pairs(data, LoadOptions(heldout_share=0.0)).pairs, progress)
+    table = score_pairs(Path(model), _all_pairs(data, reading), progress)
     write_parquet(table, Path(to))
     return table
 
 
-def evaluate(model: str | os.PathLike[str], data: Data, progress: Progress = no_progress) -> dict[str, Any]:
+def evaluate(
+    model: str | os.PathLike[str], data: Data, reading: ReadOptions = ReadOptions(), progress: Progress = no_progress
+) -> dict[str, Any]:
     """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls."""
     from rm_ensemble.artefact import score as score_pairs
     from rm_ensemble.evaluate import evaluate_scores
 
-    pairs = read_pairs(data, LoadOptions(heldout_share=0.0)).pairs
+    pairs = _all_pairs(data, reading)
     return evaluate_scores(pairs, score_pairs(Path(model), pairs, progress))
 
 

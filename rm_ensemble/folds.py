@@ -14,16 +14,19 @@ from curate.pairs import is_tie, stable_hash, text_of
 
 Ints = NDArray[np.int64]
 FOLDS_BY = ("prompt", "pair")
-VALID_SHARE = 0.15  # of a model's training units, for its choices
+N_PARTS = 3  # of a model's training units: what it chooses on, each part by a fit to the others
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """One member's folds: `fold` (pairs,) is the model that scores each pair; `trains` and `chooses` are (pairs, folds)."""
+    """One member's folds: `fold` (pairs,) is the model that scores each pair; `trains` (pairs, folds) whose pairs it is of.
+
+    `part` (pairs, folds) deals each model's training units into N_PARTS parts for the choices that it makes.
+    """
 
     fold: Ints
     trains: NDArray[np.bool_]
-    chooses: NDArray[np.bool_]
+    part: NDArray[np.int8]
 
 
 def units(pairs: pl.DataFrame, folds_by: str) -> Ints:
@@ -62,7 +65,7 @@ def plan_folds(unit: Ints, teaches: NDArray[np.bool_], n_folds: int, rng: np.ran
     fold_of_unit = _deal(sizes, n_folds, rng)
     fold = fold_of_unit[unit]
     trains = teaches[:, None] & (fold[:, None] != np.arange(n_folds))
-    return FoldPlan(fold, *_split_off_choices(unit, trains, rng))
+    return FoldPlan(fold, trains, _parts(unit, trains, rng))
 
 
 def plan_in_sample(unit: Ints, teaches: NDArray[np.bool_], rng: np.random.Generator) -> FoldPlan:
@@ -70,7 +73,7 @@ def plan_in_sample(unit: Ints, teaches: NDArray[np.bool_], rng: np.random.Genera
     trains = teaches[:, None].copy()
     if not trains.any():
         raise CurateError("no pair to learn from: every label is a tie or held out")
-    return FoldPlan(np.zeros(len(unit), dtype=np.int64), *_split_off_choices(unit, trains, rng))
+    return FoldPlan(np.zeros(len(unit), dtype=np.int64), trains, _parts(unit, trains, rng))
 
 
 def _deal(sizes: Ints, n_folds: int, rng: np.random.Generator) -> Ints:
@@ -86,14 +89,10 @@ def _deal(sizes: Ints, n_folds: int, rng: np.random.Generator) -> Ints:
     return fold
 
 
-def _split_off_choices(
-    unit: Ints, trains: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Training pairs without, and only, the units that a model makes its choices on; at least one unit stays to train on."""
-    chooses = np.zeros_like(trains)
+def _parts(unit: Ints, trains: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int8]:
+    """(pairs, models) part of each training pair's unit: as many units in each as can be, at random for each model."""
+    parts = np.zeros(trains.shape, dtype=np.int8)
     for model in range(trains.shape[1]):
-        teaching = np.unique(unit[trains[:, model]])
-        n_valid = min(max(1, round(VALID_SHARE * len(teaching))), len(teaching) - 1)
-        chosen = rng.permutation(teaching)[:n_valid]
-        chooses[:, model] = trains[:, model] & np.isin(unit, chosen)
-    return trains & ~chooses, chooses
+        teaching, place = np.unique(unit[trains[:, model]], return_inverse=True)
+        parts[trains[:, model], model] = rng.permutation(len(teaching))[place] % N_PARTS
+    return parts

@@ -35,7 +35,7 @@ LOADS_HERE_ONLY = (
     "(AutoModelForSequenceClassification) cannot load it: use `curate score MODEL DATA --to FILE`, or retrain with "
     "--train full for a model that loads everywhere."
 )
-N_CHOICES = {"linear": 8, "two-layer": 4}  # heads that are averaged, each with other validation prompts for its choices
+N_TWO_LAYER = 4  # heads that are averaged, each stopped on other prompts
 FEWEST_STEPS, FEWEST_BATCH_PAIRS = 16, 16  # small data: smaller batches, or a two-layer head hardly moves
 
 
@@ -50,31 +50,27 @@ class HeadModel(NamedTuple):
 def train_head(
     inputs: Floats, split: Split, options: HeadOptions, *, seed: int, progress: Progress = no_progress
 ) -> Heads:
-    """One head on inputs (texts, dims): the average of several, each of which sets another part of the prompts aside.
+    """One head on inputs (texts, dims); a two-layer one is several side by side, each stopped on other prompts.
 
-    A single validation part is a noisy guide to the penalty or to the moment to stop; the average is again one
-    head (the mean of the weights if linear, all hidden units side by side if two-layer).
+    A single part of the prompts is a noisy guide to the moment to stop, and costs its pairs; the average is again one head.
     """
     plans, seeds = [], []
     unit = np.unique(split.group, return_inverse=True)[1].astype(np.int64)
-    for child in np.random.SeedSequence(seed).spawn(N_CHOICES["two-layer" if options.hidden else "linear"]):
+    for child in np.random.SeedSequence(seed).spawn(N_TWO_LAYER if options.hidden else 1):
         plans.append(plan_in_sample(unit, np.ones(len(unit), dtype=bool), np.random.default_rng(child)))
         seeds.append(int(child.generate_state(1)[0]))
-    trains, chooses = (
-        np.concatenate(masks, axis=1) for masks in zip(*[(p.trains, p.chooses) for p in plans], strict=True)
-    )
-    weights = PairWeights(trains * split.weight[:, None], chooses * split.weight[:, None])
+    part = np.concatenate([plan.part for plan in plans], axis=1)
+    weights = PairWeights(np.repeat(split.weight[:, None], len(plans), axis=1), part)
     few = max(FEWEST_BATCH_PAIRS, len(unit) // FEWEST_STEPS)
     options = replace(options, batch_pairs=min(options.batch_pairs, few))
     targets = PairTargets(split.index, split.label_prob, split.margin)
-    return average(train_heads(inputs, targets, weights, options, tuple(seeds), progress))
+    heads = train_heads(inputs, targets, weights, options, tuple(seeds), progress)
+    return side_by_side(heads) if options.hidden else heads
 
 
-def average(heads: Heads) -> Heads:
-    """The single head whose reward is the mean reward of all."""
+def side_by_side(heads: Heads) -> Heads:
+    """The single two-layer head whose reward is the mean reward of all."""
     arrays = heads.arrays
-    if "linear" in arrays:
-        return Heads({"linear": arrays["linear"].mean(axis=1, keepdims=True)}, heads.settings)
     n_models = len(arrays["second"])
     first = np.concatenate(list(arrays["first"]), axis=1)[None]  # (1, dims, models x hidden)
     bias, second = (arrays[name].reshape(1, -1) for name in ("bias", "second"))

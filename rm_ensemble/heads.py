@@ -1,8 +1,8 @@
 """Reward heads on frozen features: all members and folds are columns of the same matrices, trained together.
 
-A linear head is a penalised Bradley-Terry fit; its penalty is chosen per model on that model's own validation pairs,
-and the model is then fitted on training and validation pairs together. A two-layer head is trained by AdamW with
-dropout and stopped per model at its lowest validation loss.
+A linear head is a penalised Bradley-Terry fit; its penalty is chosen per model by cross-validation within that model's own
+training pairs. A two-layer head is trained by AdamW with dropout and stopped per model at its lowest loss on a part of
+its training pairs.
 """
 
 import copy
@@ -58,10 +58,14 @@ class PairTargets:
 
 @dataclass(frozen=True)
 class PairWeights:
-    """(pairs, models) float32: how much each pair counts in a model's training, and in its choices; 0 = not at all."""
+    """`weight` (pairs, models) float32: how much each pair counts for a model; 0 = the model never sees it.
 
-    train: Floats
-    valid: Floats
+    `part` (pairs, models) deals a model's pairs into parts 0, 1, ..., for its choices: each part is judged by a fit to the
+    others (linear), or part 0 by a fit to the rest (two-layer).
+    """
+
+    weight: Floats
+    part: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -110,26 +114,31 @@ def train_heads(
 
 
 def _train_linear(inputs: Floats, targets: PairTargets, weights: PairWeights, progress: Progress) -> Heads:
-    """Along the penalties from strong to weak; then each model once more on all its pairs at its own penalty."""
+    """Every model at each penalty by cross-validation over its parts; then once on all its pairs at the best one."""
     difference = torch.from_numpy(inputs[targets.index[:, 0]] - inputs[targets.index[:, 1]])  # (pairs, dims)
     fit = _LinearFit(difference, targets)
-    train, valid = torch.from_numpy(weights.train), torch.from_numpy(weights.valid)
-    head = torch.zeros(difference.shape[1], train.shape[1])
-    heads, losses = [], []
-    for done, penalty in enumerate(PENALTIES):
-        progress("train heads", done, len(PENALTIES) + 1)
-        head = fit.head(train, penalty, head)
-        heads.append(head)
-        losses.append(fit.mean_loss(head, valid))
-    has_valid = valid.sum(dim=0) > 0
-    best = torch.where(has_valid, torch.stack(losses).argmin(dim=0), torch.tensor(DEFAULT_PENALTY))
-    final = torch.zeros_like(head)
+    weight, best = torch.from_numpy(weights.weight), _best_penalties(fit, weights, progress)
+    final = torch.zeros(difference.shape[1], weight.shape[1])
     for step, penalty in enumerate(PENALTIES):
         chosen = best == step
         if chosen.any():
-            final[:, chosen] = fit.head((train + valid)[:, chosen], penalty, heads[step][:, chosen])
+            final[:, chosen] = fit.head(weight[:, chosen], penalty, final[:, chosen])
     progress("train heads", len(PENALTIES) + 1, len(PENALTIES) + 1)
     return Heads({"linear": final.numpy()}, [PENALTIES[step] for step in best.tolist()])
+
+
+def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress) -> Tensor:
+    """(models,) the place in PENALTIES with the lowest loss on parts that a model's fit has not seen."""
+    weight, part = torch.from_numpy(weights.weight), torch.from_numpy(weights.part)
+    names = range(int(part.max()) + 1)
+    rests, unseen = (torch.cat([weight * test(part, n) for n in names], dim=1) for test in (torch.ne, torch.eq))
+    heads, losses = torch.zeros(fit.difference.shape[1], rests.shape[1]), []
+    for done, penalty in enumerate(PENALTIES):
+        progress("train heads", done, len(PENALTIES) + 1)
+        heads = fit.head(rests, penalty, heads)  # (dims, parts x models)
+        losses.append(fit.loss_sum(heads, unseen).view(len(names), -1).sum(dim=0))
+    can_choose = (rests.sum(dim=0) > 0).view(len(names), -1).all(dim=0)
+    return torch.where(can_choose, torch.stack(losses).argmin(dim=0), torch.tensor(DEFAULT_PENALTY))
 
 
 class _LinearFit:
@@ -159,11 +168,11 @@ class _LinearFit:
             head, momentum = updated, grown
         return head
 
-    def mean_loss(self, head: Tensor, weight: Tensor) -> Tensor:
-        """(models,) weighted mean loss in nats."""
+    def loss_sum(self, head: Tensor, weight: Tensor) -> Tensor:
+        """(models,) weighted sum of losses in nats."""
         reward = self.difference @ head
         loss = preference_loss(reward, torch.zeros_like(reward), self.margin, self.label_prob)
-        return (loss * weight).sum(dim=0) / weight.sum(dim=0).clamp(min=1e-9)
+        return (loss * weight).sum(dim=0)
 
 
 def two_layer_states(inputs: Tensor, weights: dict[str, Tensor]) -> Tensor:
@@ -199,7 +208,8 @@ def _train_two_layer(
     texts = torch.from_numpy(inputs)
     index = torch.from_numpy(targets.index)
     label_prob, margin = torch.from_numpy(targets.label_prob)[:, None], torch.from_numpy(targets.margin)[:, None]
-    train, valid = torch.from_numpy(weights.train), torch.from_numpy(weights.valid)
+    is_valid = torch.from_numpy(weights.part == 0)
+    train, valid = torch.from_numpy(weights.weight) * ~is_valid, torch.from_numpy(weights.weight) * is_valid
     parameters = {
         name: p.requires_grad_() for name, p in _new_two_layer(inputs.shape[1], options.hidden, seeds).items()
     }

@@ -10,7 +10,7 @@ from rm_ensemble.batches import Ints
 
 Floats = NDArray[np.float32]
 
-PROMPT_AXES = 16  # principal axes of the prompts that the text features interact with
+PROMPT_AXES = 8  # principal axes of the prompts that the text features interact with
 WIDEST = 8.0  # in standard deviations: an outlier feature may not own a reward
 SMALLEST_SPREAD = 1e-3  # a feature whose pairs differ less than this share of its spread says nothing about a choice
 
@@ -19,9 +19,10 @@ SMALLEST_SPREAD = 1e-3  # a feature whose pairs differ less than this share of i
 class HeadInputs:
     """The map from the features of a text to the inputs of a head, fitted on a pair table but not on its labels.
 
-    Every response feature is divided by the standard deviation of its differences within pairs, and every block by the
-    square root of its width, so that a penalty means the same for all blocks. Text features also enter multiplied by
-    the prompt's principal axes: what a good length is depends on the question.
+    Every block is scaled so that its differences within pairs have a mean square norm of 2, so that a penalty means the
+    same for all blocks; the hidden states by one number, which leaves their directions as they are, the text features
+    one by one. Text features also enter multiplied by the prompt's principal axes: what a good length is depends on
+    the question.
     """
 
     arrays: dict[str, Floats]
@@ -32,7 +33,7 @@ class HeadInputs:
         arrays: dict[str, Floats] = {}
         for name, block in _response_blocks(blocks, text).items():
             arrays[f"{name}.center"] = block.mean(axis=0)
-            arrays[f"{name}.scale"] = _scale(block, index)
+            arrays[f"{name}.scale"] = _scale(block, index, is_joint=name != "text")
         prompt = _prompt_block(blocks)
         if text is not None and prompt is not None:
             arrays["prompt.center"] = prompt.mean(axis=0)
@@ -64,10 +65,15 @@ def _prompt_block(blocks: Mapping[str, Floats]) -> Floats | None:
     return next((block for name, block in blocks.items() if name.endswith("/prompt")), None)
 
 
-def _scale(block: Floats, index: Ints) -> Floats:
-    """1 / standard deviation within pairs, 0 for a feature in which pairs hardly differ; the same if sides are swapped."""
+def _scale(block: Floats, index: Ints, is_joint: bool) -> Floats:
+    """(width,) 1 / standard deviation within pairs, of all features together or of each; the same if sides are swapped.
+
+    0 for a feature in which pairs hardly differ.
+    """
     within = np.sqrt(((block[index[:, 0]] - block[index[:, 1]]) ** 2).mean(axis=0) / 2)
     is_used = within > SMALLEST_SPREAD * block.std(axis=0) + 1e-8
+    if is_joint:
+        within = np.full_like(within, np.sqrt((within**2).mean()))
     return np.asarray(np.divide(1.0, within, out=np.zeros_like(within), where=is_used))
 
 

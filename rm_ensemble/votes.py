@@ -40,7 +40,7 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
     targets = PairTargets(index, np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.float32))
     weights = PairWeights(
         np.concatenate([plan.trains for plan in plans], axis=1).astype(np.float32),
-        np.concatenate([plan.chooses for plan in plans], axis=1).astype(np.float32),
+        np.concatenate([plan.part for plan in plans], axis=1),
     )
     heads = train_heads(inputs, targets, weights, seeds=seeds, progress=progress)
     rewards = heads.rewards(inputs)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import CurateError
-from rm_ensemble.folds import may_train, plan_folds, plan_in_sample, units
+from rm_ensemble.folds import N_PARTS, may_train, plan_folds, plan_in_sample, units
 
 
 @given(st.lists(st.integers(0, 12), min_size=40, max_size=80), st.integers(2, 4), st.integers(0, 5))
@@ -15,13 +15,13 @@ def test_no_unit_stands_on_both_sides_and_every_pair_is_scored(groups, n_folds, 
     plan = plan_folds(unit, np.ones(len(unit), bool), n_folds, np.random.default_rng(seed))
     assert ((plan.fold >= 0) & (plan.fold < n_folds)).all()
     for k in range(n_folds):
-        scored, trained, chosen = (set(unit[rows]) for rows in (plan.fold == k, plan.trains[:, k], plan.chooses[:, k]))
+        scored, trained = set(unit[plan.fold == k]), set(unit[plan.trains[:, k]])
         assert not scored & trained
-        assert not scored & chosen
-        assert not trained & chosen
         assert trained
-        assert chosen
-        assert scored | trained | chosen == set(unit)
+        assert scored | trained == set(unit)
+        parts = [set(unit[plan.trains[:, k] & (plan.part[:, k] == part)]) for part in range(N_PARTS)]
+        assert sum(map(len, parts)) == len(trained)  # no unit in two parts
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_folds_are_dealt_by_size():
@@ -46,7 +46,6 @@ def test_held_out_pairs_and_ties_teach_nobody_and_are_scored(make_pairs):
     assert teaches.tolist() == [i >= 8 and i != 20 for i in range(40)]
     plan = plan_folds(units(pairs, "prompt"), teaches, 2, np.random.default_rng(0))
     assert not plan.trains[~teaches].any()
-    assert not plan.chooses[~teaches].any()
     assert set(plan.fold[:8]) == {0, 1}
 
 
@@ -69,5 +68,5 @@ def test_fewer_prompts_than_folds_are_refused():
 
 def test_in_sample_one_model_trains_on_everything():
     plan = plan_in_sample(np.arange(20), np.ones(20, bool), np.random.default_rng(0))
-    assert (plan.trains | plan.chooses).all()
+    assert plan.trains.all()
     assert plan.fold.tolist() == [0] * 20

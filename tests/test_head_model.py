@@ -10,7 +10,7 @@ from curate.options import FeatureOptions
 from rm_ensemble import artefact
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
-from rm_ensemble.head_model import N_CHOICES, HeadModel, average, head_rewards, train_head
+from rm_ensemble.head_model import N_TWO_LAYER, HeadModel, head_rewards, side_by_side, train_head
 from rm_ensemble.heads import HeadOptions, Heads
 from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.splits import Split, difference, raw_pairs
@@ -40,7 +40,7 @@ def model(tmp_path: Path) -> HeadModel:
     return HeadModel(train_head(inputs(read.blocks, text), split, HeadOptions(), seed=0), inputs, options)
 
 
-@pytest.mark.parametrize(("hidden", "n_models"), [(0, N_CHOICES["linear"]), (8, N_CHOICES["two-layer"])])
+@pytest.mark.parametrize(("hidden", "n_models"), [(0, 1), (8, N_TWO_LAYER)])
 def test_one_head_comes_back_and_finds_the_planted_direction(hidden: int, n_models: int) -> None:
     inputs, direction, split = planted_split(300)
     heads = train_head(inputs, split, HeadOptions(hidden), seed=0)
@@ -54,16 +54,14 @@ def test_one_head_comes_back_and_finds_the_planted_direction(hidden: int, n_mode
         assert weight @ direction / np.linalg.norm(weight) / np.linalg.norm(direction) > 0.98
 
 
-def test_the_average_gives_the_mean_reward() -> None:
+def test_heads_side_by_side_give_their_mean_reward() -> None:
     generator = np.random.default_rng(0)
     draw = lambda *shape: generator.normal(size=shape).astype(np.float32)  # noqa: E731
+    heads = Heads({"first": draw(4, 6, 3), "bias": draw(4, 3), "second": draw(4, 3)}, [5] * 4)
     inputs = draw(10, 6)
-    linear = Heads({"linear": draw(6, 4)}, [0.1] * 4)
-    two_layer = Heads({"first": draw(4, 6, 3), "bias": draw(4, 3), "second": draw(4, 3)}, [5] * 4)
-    for heads in (linear, two_layer):
-        np.testing.assert_allclose(
-            average(heads).rewards(inputs)[:, 0], heads.rewards(inputs).mean(axis=1), rtol=1e-4, atol=1e-5
-        )
+    np.testing.assert_allclose(
+        side_by_side(heads).rewards(inputs)[:, 0], heads.rewards(inputs).mean(axis=1), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_pair_without_weight_does_not_count() -> None:

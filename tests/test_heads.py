@@ -26,9 +26,14 @@ def hard_labels(index):
 
 
 def alternate(n_pairs, n_models=1):
-    """Every fourth pair is for choices, the others are for training, for all models."""
-    valid = np.repeat((np.arange(n_pairs) % 4 == 0)[:, None], n_models, axis=1).astype(np.float32)
-    return PairWeights(1 - valid, valid)
+    """Every pair counts for every model; every fourth is part 0, and so on."""
+    part = np.repeat((np.arange(n_pairs) % 4)[:, None], n_models, axis=1).astype(np.int8)
+    return PairWeights(np.ones((n_pairs, n_models), np.float32), part)
+
+
+def no_choice(weight):
+    """One part: nothing to choose by."""
+    return PairWeights(weight, np.zeros(weight.shape, np.int8))
 
 
 def differences(heads, inputs, index):
@@ -48,10 +53,9 @@ def test_a_head_finds_the_direction(hidden):
 
 def test_the_linear_head_is_the_minimum_of_its_loss():
     inputs, index = problem(noise=0.2)
-    no_choice = PairWeights(np.ones((400, 1), np.float32), np.zeros((400, 1), np.float32))
     label_prob = np.linspace(0.6, 1.0, 400).astype(np.float32)
     margin = np.linspace(-0.5, 0.5, 400).astype(np.float32)
-    heads = train_heads(inputs, PairTargets(index, label_prob, margin), no_choice)
+    heads = train_heads(inputs, PairTargets(index, label_prob, margin), no_choice(np.ones((400, 1), np.float32)))
     assert heads.settings == [PENALTIES[DEFAULT_PENALTY]]
     z = (inputs[index[:, 0]] - inputs[index[:, 1]]).astype(np.float64)
 
@@ -69,7 +73,7 @@ def test_each_model_learns_from_its_own_pairs_only():
     index = np.where((np.arange(400) < 200)[:, None], index, index[:, ::-1])  # the second half teaches the opposite
     half = np.zeros((400, 2), np.float32)
     half[:200, 0], half[200:, 1] = 1, 1
-    heads = train_heads(inputs, hard_labels(index), PairWeights(half, np.zeros_like(half)), seeds=(0, 1))
+    heads = train_heads(inputs, hard_labels(index), no_choice(half), seeds=(0, 1))
     assert (differences(heads, inputs, index)[:200] > 0).mean(axis=0) == pytest.approx([0.99, 0.01], abs=0.03)
 
 
@@ -77,7 +81,7 @@ def test_each_model_learns_from_its_own_pairs_only():
 def test_swapping_a_label_negates_the_vote_of_a_model_that_did_not_see_it(hidden):
     inputs, index = problem(100)
     weights = alternate(100)
-    weights.train[7] = weights.valid[7] = 0
+    weights.weight[7] = 0
     swapped = index.copy()
     swapped[7] = index[7, ::-1]
     options = HeadOptions(hidden=hidden, epochs=3)

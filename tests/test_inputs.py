@@ -21,7 +21,14 @@ def test_blocks_are_scaled_by_their_differences_within_pairs():
     inputs = HeadInputs.fit(BLOCKS, TEXT, INDEX)(BLOCKS, TEXT)
     assert inputs.shape == (60, 20 + 5 + 5 * PROMPT_AXES)
     difference = inputs[INDEX[:, 0], :20] - inputs[INDEX[:, 1], :20]
-    assert (difference**2).mean() * 20 / 2 == pytest.approx(1.0, rel=0.05)
+    assert (difference**2).sum(axis=1).mean() == pytest.approx(2.0, rel=1e-4)
+
+
+def test_the_directions_of_hidden_states_stay_as_they_are():
+    block = BLOCKS["full/4/response"]
+    inputs = HeadInputs.fit(BLOCKS, TEXT, INDEX)(BLOCKS, TEXT)[:, :20]
+    ratio = inputs / (block - block.mean(axis=0))
+    assert ratio == pytest.approx(np.full_like(ratio, ratio[0, 0]), rel=1e-3)
 
 
 def test_a_feature_that_never_differs_within_pairs_is_zero():
