@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-DEFAULT_BLOCKS = ("full/-3/response", "full/-3/prompt")  # two layers before the last; benchmarks/results/heads.md
+# Two layers before the last; the response read after its prompt, and read alone: benchmarks/results/heads.md
+DEFAULT_BLOCKS = ("full/-3/response", "response/-3/mean", "full/-3/prompt")
 
 
 @dataclass(frozen=True)

@@ -179,14 +179,15 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
     """Train the ensemble and let every member vote on every pair (votes/member-*.parquet)."""
     from rm_ensemble.votes import vote as vote_pairs
 
-    if run.is_fresh("vote", asdict(options)):
+    used = {**asdict(options), "blocks": options.features.blocks}
+    if run.is_fresh("vote", used):
         return run
     pairs = run.read("pairs")
     with run.lock():
         shutil.rmtree(run.path / "votes", ignore_errors=True)
         facts = vote_pairs(pairs, options, run.path, progress)
         members = sorted((run.path / "votes").glob("member-*.parquet"))
-        run.record("vote", asdict(options), members, len(pairs), facts)
+        run.record("vote", used, members, len(pairs), facts)
     return run
 
 
