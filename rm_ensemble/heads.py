@@ -6,6 +6,7 @@ its training pairs.
 """
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +22,8 @@ from rm_ensemble.losses import preference_loss, simcse
 
 Floats = NDArray[np.float32]
 
-PENALTIES = (
-    0.1,
-    0.03,
-    0.01,
-    0.003,
-    0.001,
-)  # on the mean loss; tried from the strongest, each from the last one's weights
+# On the mean loss; fitted from the strongest on, each from the last one's weights.
+PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001)
 DEFAULT_PENALTY = 1  # where a model has no validation pairs
 STEPS = 40  # fixed, so that a pair's label cannot change how far the models that never see it are run
 TEXTS_AT_ONCE = 65_536
@@ -114,51 +110,53 @@ def train_heads(
 
 
 def _train_linear(inputs: Floats, targets: PairTargets, weights: PairWeights, progress: Progress) -> Heads:
-    """Every model at each penalty by cross-validation over its parts; then once on all its pairs at the best one."""
+    """Every model on all its pairs, at the penalty that cross-validation over its parts found best."""
     difference = torch.from_numpy(inputs[targets.index[:, 0]] - inputs[targets.index[:, 1]])  # (pairs, dims)
     fit = _LinearFit(difference, targets)
-    weight, best = torch.from_numpy(weights.weight), _best_penalties(fit, weights, progress)
-    final = torch.zeros(difference.shape[1], weight.shape[1])
-    for step, penalty in enumerate(PENALTIES):
-        chosen = best == step
-        if chosen.any():
-            final[:, chosen] = fit.head(weight[:, chosen], penalty, final[:, chosen])
+    best = _best_penalties(fit, weights, progress)
+    path = list(fit.path(torch.from_numpy(weights.weight)))
+    final = torch.stack([path[step][:, model] for model, step in enumerate(best)], dim=1)
     progress("train heads", len(PENALTIES) + 1, len(PENALTIES) + 1)
-    return Heads({"linear": final.numpy()}, [PENALTIES[step] for step in best.tolist()])
+    return Heads({"linear": final.numpy()}, [PENALTIES[step] for step in best])
 
 
-def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress) -> Tensor:
-    """(models,) the place in PENALTIES with the lowest loss on parts that a model's fit has not seen."""
+def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress) -> list[int]:
+    """For each model the place in PENALTIES with the lowest loss on parts that its fit has not seen."""
     weight, part = torch.from_numpy(weights.weight), torch.from_numpy(weights.part)
     names = range(int(part.max()) + 1)
     rests, unseen = (torch.cat([weight * test(part, n) for n in names], dim=1) for test in (torch.ne, torch.eq))
-    heads, losses = torch.zeros(fit.difference.shape[1], rests.shape[1]), []
-    for done, penalty in enumerate(PENALTIES):
-        progress("train heads", done, len(PENALTIES) + 1)
-        heads = fit.head(rests, penalty, heads)  # (dims, parts x models)
+    losses = []
+    for done, heads in enumerate(fit.path(rests)):  # (dims, parts x models)
         losses.append(fit.loss_sum(heads, unseen).view(len(names), -1).sum(dim=0))
+        progress("train heads", done + 1, len(PENALTIES) + 1)
     can_choose = (rests.sum(dim=0) > 0).view(len(names), -1).all(dim=0)
-    return torch.where(can_choose, torch.stack(losses).argmin(dim=0), torch.tensor(DEFAULT_PENALTY))
+    best: list[int] = torch.where(can_choose, torch.stack(losses).argmin(dim=0), torch.tensor(DEFAULT_PENALTY)).tolist()
+    return best
 
 
 class _LinearFit:
-    """Newton-like steps for all models with one matrix: half the second moment of the differences bounds every Hessian.
+    """Newton-like steps for all models with one matrix that bounds every Hessian, so that one factorisation serves all.
 
-    The logistic curvature is at most 1/4 (Boehning and Lindsay 1988), and the models' training pairs are random parts of
-    the same pairs, so that one factorisation per penalty serves all of them.
+    The logistic curvature is at most 1/4 (Boehning and Lindsay 1988), and a model's Hessian is a sum over pairs with its
+    own shares: at most a quarter of the second moment of all differences, times the largest share.
     """
 
     def __init__(self, difference: Tensor, targets: PairTargets) -> None:
         self.difference = difference
         self.label_prob = torch.from_numpy(targets.label_prob)[:, None]
         self.margin = torch.from_numpy(targets.margin)[:, None]
-        self.moment = difference.T @ difference / (4 * max(len(difference), 1))
+        self.quarter_moment = difference.T @ difference / 4  # a sum over pairs
 
-    def head(self, weight: Tensor, penalty: float, start: Tensor) -> Tensor:
-        """(dims, models) minimum of weighted mean loss + penalty/2 |head|^2, for the weights (pairs, models)."""
-        bound = self.moment + penalty * torch.eye(len(self.moment))
-        factor = torch.linalg.cholesky(bound)
+    def path(self, weight: Tensor) -> Iterator[Tensor]:
+        """(dims, models) minimum of weighted mean loss + penalty/2 |head|^2 at each of PENALTIES; weights (pairs, models)."""
         share = weight / weight.sum(dim=0).clamp(min=1e-9)
+        bound = self.quarter_moment * share.max()
+        head = torch.zeros(len(bound), weight.shape[1])
+        for penalty in PENALTIES:
+            head = self._minimum(share, penalty, torch.linalg.cholesky(bound + penalty * torch.eye(len(bound))), head)
+            yield head
+
+    def _minimum(self, share: Tensor, penalty: float, factor: Tensor, start: Tensor) -> Tensor:
         head, ahead, momentum = start, start, 1.0
         for _ in range(STEPS):
             error = torch.sigmoid(self.difference @ ahead - self.margin) - self.label_prob

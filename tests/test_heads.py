@@ -5,7 +5,16 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from curate.errors import CurateError
-from rm_ensemble.heads import DEFAULT_PENALTY, PENALTIES, HeadOptions, Heads, PairTargets, PairWeights, train_heads
+from rm_ensemble.heads import (
+    DEFAULT_PENALTY,
+    PENALTIES,
+    HeadOptions,
+    Heads,
+    PairTargets,
+    PairWeights,
+    _LinearFit,
+    train_heads,
+)
 from rm_ensemble.losses import preference_loss
 
 DIRECTION = np.array([1.0, -2.0, 0.5, 0.0], dtype=np.float32)
@@ -66,6 +75,19 @@ def test_the_linear_head_is_the_minimum_of_its_loss():
 
     best = minimize(loss, np.zeros(4), method="BFGS").x
     assert heads.arrays["linear"][:, 0] == pytest.approx(best, abs=1e-4)
+
+
+def test_a_fit_to_few_pairs_of_many_dimensions_is_its_minimum_too():
+    """A third of 300 pairs in 200 dimensions: a bound from all pairs alone is too small there, and the steps swing."""
+    rng = np.random.default_rng(0)
+    z = torch.from_numpy(rng.normal(size=(300, 200)).astype(np.float32) / 200**0.5)
+    fit = _LinearFit(z, hard_labels(np.zeros((300, 2), int)))
+    third = torch.zeros(300, 1)
+    third[:100] = 1.0
+    *_, head = fit.path(third)
+    part = z[:100].double()
+    gradient = part.T @ (torch.sigmoid(part @ head.double()) - 1) / 100 + PENALTIES[-1] * head.double()
+    assert gradient.abs().max() < 1e-4
 
 
 def test_each_model_learns_from_its_own_pairs_only():

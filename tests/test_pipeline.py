@@ -198,6 +198,17 @@ def test_retrain_score_and_evaluate(run, command, tmp_path):
     assert accuracy == pytest.approx(comparison["curated"]["accuracy"]["value"])
     code, out, _ = command("evaluate", tmp_path / "model", gold, "--json")
     assert json.loads(out)["accuracy"]["value"] == pytest.approx(accuracy)
+    renamed = pl.read_ndjson(gold).rename({"response_a": "first", "response_b": "second"})
+    renamed.write_ndjson(tmp_path / "renamed.jsonl")
+    columns = ("--columns", "response_a=first,response_b=second")
+    code, other, err = command("evaluate", tmp_path / "model", tmp_path / "renamed.jsonl", "--json", *columns)
+    assert code == 0, err
+    assert json.loads(other)["accuracy"] == json.loads(out)["accuracy"]
+
+
+def test_other_features_make_the_votes_stale(run):
+    key = run.key("vote", {**run.options("vote"), "blocks": ["full/-1/response"]})
+    assert key != run.manifest["stages"]["vote"]["key"]
 
 
 def test_the_python_api(data, tmp_path):
