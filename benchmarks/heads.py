@@ -153,7 +153,7 @@ def differences(
     variant: Variant,
 ) -> np.ndarray:
     """Train the members of these plans together; each pair's scaled difference by the model of its fold."""
-    weight = np.concatenate([plan.trains for plan in plans], axis=1).astype(np.float32)
+    weight = np.concatenate([plan.weight for plan in plans], axis=1)
     if variant.bootstrap:
         counts = [rng.poisson(1.0, (unit.max() + 1, N_FOLDS)).astype(np.float32) for rng in rngs]
         weight = weight * np.concatenate(counts, axis=1)[unit]

@@ -48,10 +48,15 @@ def label_prob_from_agreement(agreement: np.ndarray, error_rate: float) -> np.nd
 
 @dataclass(frozen=True)
 class ClearPoint:
-    """Disagreement between votes and labels among the top share of the pairs by |strength_mean|."""
+    """Disagreement between votes and labels among the top share of the pairs by |strength_mean|.
+
+    `at_most` is the upper 97.5 % bound of the rate: of the bootstrap over prompts or, where that is larger (no pair of the
+    sample disagrees, say), of Clopper and Pearson over pairs.
+    """
 
     top_share: float
     rate: Estimate
+    at_most: float
 
 
 def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPoint]:
@@ -59,6 +64,8 @@ def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPo
 
     It equals the noise rate only if errors do not depend on the pair, so it is never printed as the noise rate.
     """
+    from scipy.stats import beta
+
     order = np.argsort(-np.abs(mean), kind="stable")
     against = 1 - agreement_with_label(mean)
     points = []
@@ -67,7 +74,9 @@ def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPo
         if len(top) >= FEWEST_CLEAR:
             rate = cluster_bootstrap(against[top], groups[top])
             assert rate is not None
-            points.append(ClearPoint(share, rate))
+            n_against = min(float(against[top].sum()), len(top) - 1)
+            exact = float(beta.ppf(0.975, n_against + 1, len(top) - n_against))
+            points.append(ClearPoint(share, rate, max(exact, rate.high or 0.0)))
     return points
 
 
@@ -158,15 +167,19 @@ def expected_calibration_error(curve: list[dict[str, Any]]) -> float:
     return float(sizes @ gaps / sizes.sum())
 
 
-def calibrate(strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray) -> tuple[pl.DataFrame, dict[str, Any]]:
+def calibrate(
+    strength: pl.DataFrame, is_tie: np.ndarray, is_heldout: np.ndarray, groups: np.ndarray
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Adds `agreement` and `label_prob` (null for ties) to a strength table of out-of-fold votes, and what was assumed.
 
-    Returns the table and the facts: curve of the error rate among clear pairs, the rate assumed, reliability. With too
-    few pairs for a rate, both columns stay null and those facts are missing.
+    Fitted on pairs that are not held out, so that no label of an evaluation touches a decision; applied to all. Returns
+    the table and the facts: curve of the error rate among clear pairs, the rate assumed, reliability. With too few
+    pairs for a rate, both columns stay null and those facts are missing.
     """
     mean = strength["strength_mean"].to_numpy()
     judged = ~is_tie & ~np.isnan(mean)
-    curve = error_rate_among_clear(mean[judged], groups[judged])
+    fitted_on = judged & ~is_heldout
+    curve = error_rate_among_clear(mean[fitted_on], groups[fitted_on])
     agreement, label_prob = np.full((2, len(mean)), np.nan)
     facts: dict[str, Any] = {
         "error_rate_among_clear": [
@@ -175,9 +188,9 @@ def calibrate(strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray) ->
         "assumption": ASSUMPTION,
     }
     if curve:
-        fitted = fit_calibration(mean[judged], min(LARGEST_ERROR_RATE, *(point.rate.value for point in curve)))
+        fitted = fit_calibration(mean[fitted_on], min(LARGEST_ERROR_RATE, *(point.at_most for point in curve)))
         agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
-        reliable = reliability(agreement[judged], groups[judged])
+        reliable = reliability(agreement[fitted_on], groups[fitted_on])
         facts |= {
             "slope": fitted.slope,
             "assumed_error_rate": fitted.error_rate,

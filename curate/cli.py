@@ -82,6 +82,9 @@ def user_errors() -> Iterator[None]:
     except CurateError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:  # no such permission, a disk that is full, a folder where a file should be
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted: the same command resumes", file=sys.stderr)
         raise SystemExit(130) from None

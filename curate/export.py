@@ -71,7 +71,7 @@ def split_pairs(pairs: pl.DataFrame, decisions: pl.DataFrame, strength: pl.DataF
     table = pl.concat([pairs, decisions.drop("pair_id"), strength.drop("pair_id", "label_prob")], how="horizontal")
     not_carried = _not_carried(options)
     table = table.with_columns(not_carried.alias("not_carried"))
-    if options.strict:
+    if options.strict and options.format == "trl":
         _refuse_losses(table)
     is_removed = (pl.col("action") == "drop") | pl.col("not_carried").is_not_null()
     reason = pl.coalesce("not_carried", "reason").alias("reason")
@@ -101,7 +101,7 @@ def _not_carried(options: ExportOptions) -> pl.Expr:
 
 
 def _refuse_losses(table: pl.DataFrame) -> None:
-    ties = int(table["not_carried"].is_not_null().sum())
+    ties = int((table["not_carried"] == TIE_NOT_CARRIED).sum())
     smoothed = int((table["action"] == "smooth").sum())
     if ties or smoothed:
         raise CurateError(

@@ -157,7 +157,7 @@ def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
     if n_partly:
         notes.append(f"{n_partly} rows hold more than plain text (typed parts, tool calls); extra keeps them as given")
     if options.heldout_share and not heldout:
-        notes.append("fewer than 10 prompts: none is held out, so retrain asks for --test")
+        notes.append("too few prompts to hold any out, so retrain asks for --test")
     return Loaded(pairs, "standard" if is_text else "conversational", name, n_rows, notes)
 
 

@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from curate.errors import CurateError, unknown_choice
+
+ENSEMBLES = ("head",)
+SCORINGS = ("out-of-fold", "in-sample")
+FOLDS_BY = ("prompt", "pair")
+
 # Two layers before the last; the response read after its prompt, and read alone: benchmarks/results/heads.md
 DEFAULT_BLOCKS = ("full/-3/response", "response/-3/mean", "full/-3/prompt")
 
@@ -22,20 +28,34 @@ class VoteOptions:
 
     ensemble: str = field(default="head", metadata={"help": "head: one frozen backbone, all heads trained together"})
     backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
-    members: int = field(
-        default=10, metadata={"help": "members of the ensemble: each has its own folds and its own start"}
-    )
+    members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own plan of folds"})
     folds: int = field(
         default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"}
     )
     folds_by: str = field(default="prompt", metadata={"help": "what stays in one fold: prompt, or pair"})
     scoring: str = field(
         default="out-of-fold",
-        metadata={"help": "out-of-fold, or in-sample: every member trains on all pairs it scores"},
+        metadata={
+            "help": "out-of-fold, or in-sample: every member trains on all pairs, weighted at random, and scores them"
+        },
     )
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+
+    def __post_init__(self) -> None:
+        for value, what, choices in (
+            (self.ensemble, "--ensemble", ENSEMBLES),
+            (self.scoring, "--scoring", SCORINGS),
+            (self.folds_by, "--folds-by", FOLDS_BY),
+        ):
+            if value not in choices:
+                raise unknown_choice(what, value, choices)
+        if self.members < 1 or self.folds < 2:
+            raise CurateError(
+                f"--members {self.members} --folds {self.folds}: give at least 1 member and 2 folds "
+                "(--scoring in-sample for none)"
+            )
 
     @property
     def features(self) -> FeatureOptions:

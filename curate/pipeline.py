@@ -24,6 +24,7 @@ from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
+from curate.sources import files_of_rows
 from curate.strength import one_scale, read_votes, strength_rank
 from curate.strength import strength as strength_of
 
@@ -49,7 +50,9 @@ class DecideOptions:
 
 def versions() -> dict[str, str]:
     """The versions that results depend on."""
-    return {name: version(name) for name in ("prefcurate", "torch", "transformers", "polars", "duckdb", "scikit-learn")}
+    return {
+        name: version(name) for name in ("prefcurate", "torch", "transformers", "polars", "duckdb", "numpy", "scipy")
+    }
 
 
 def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False) -> Run:
@@ -58,36 +61,42 @@ def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOpt
     A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
     """
     run = Run(Path(out))
-    fingerprint = _fingerprint(data)
+    if overwrite and not run.is_readable:
+        run.clear()
+    fingerprint = _fingerprint(data, options.split)
     if fingerprint and run.manifest.get("input") == fingerprint and run.is_fresh("load", asdict(options)):
         return run
     loaded = read_pairs(data, options)
     fingerprint = fingerprint or _table_fingerprint(loaded.pairs)
-    _claim(run, fingerprint, overwrite)
+    _refuse_foreign_run(run, fingerprint, overwrite)
     with run.lock():
+        if run.manifest.get("input") not in (None, fingerprint):
+            run.clear()
         run.update(input=fingerprint, versions=versions())
         write_parquet(loaded.pairs, run.path / "pairs.parquet")
         run.record("load", asdict(options), [run.path / "pairs.parquet"], len(loaded.pairs), _load_facts(loaded))
     return run
 
 
-def _fingerprint(data: Data) -> str | None:
-    """Hash of the names and bytes of the file or folder of files that `data` names; None for anything else."""
+def _fingerprint(data: Data, split: str) -> str | None:
+    """Hash of the names and bytes of the file, or of a folder's files of rows, that `data` names; None for anything else."""
     if not isinstance(data, str | os.PathLike) or not Path(data).exists():
         return None
     path = Path(data)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [path] if path.is_file() else files_of_rows(path, split)
     return key_of([[file.name, sha256_of(file)] for file in files])
 
 
 def _table_fingerprint(pairs: pl.DataFrame) -> str:
-    content = pairs.write_ipc(None).getvalue()
+    content = pairs.drop("is_heldout").write_ipc(None).getvalue()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _claim(run: Run, fingerprint: str, overwrite: bool) -> None:
-    """Make `run.path` ours: an empty or new folder, a run of the same input, or (with overwrite) a run of other data."""
-    if not run.path.exists() or not any(run.path.iterdir()):
+def _refuse_foreign_run(run: Run, fingerprint: str, overwrite: bool) -> None:
+    """Only an empty or new folder, a run of the same input, or (with overwrite) a run of other data may be written to."""
+    if run.path.exists() and not run.path.is_dir():
+        raise CurateError(f"{run.path}: is a file; --out names a folder")
+    if not run.path.exists() or all(file.name == ".lock" for file in run.path.iterdir()):
         return
     if not run.manifest_path.is_file():
         raise CurateError(f"{run.path}: holds files that are not a run's; choose another --out")
@@ -95,7 +104,6 @@ def _claim(run: Run, fingerprint: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CurateError(f"{run.path}: holds a run of other data; choose another --out, or add --overwrite")
-    run.clear()
 
 
 def _load_facts(loaded: Loaded) -> dict[str, Any]:
@@ -118,9 +126,10 @@ def _load_facts(loaded: Loaded) -> dict[str, Any]:
 
 def check(run: Run, options: FeatureOptions = FeatureOptions(), progress: Progress = no_progress) -> Run:
     """Run every data check (checks.parquet); lengths are in tokens of the backbone that will vote."""
+    from rm_ensemble.backbone import backbone_identity
     from rm_ensemble.batches import token_lengths
 
-    used = {"backbone": options.backbone, "max_tokens": options.max_tokens}
+    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens}
     if run.is_fresh("check", used):
         return run
     pairs = run.read("pairs")
@@ -177,9 +186,10 @@ def _warnings(facts: Mapping[str, Any], n_pairs: int, options: FeatureOptions) -
 
 def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no_progress) -> Run:
     """Train the ensemble and let every member vote on every pair (votes/member-*.parquet)."""
+    from rm_ensemble.backbone import backbone_identity
     from rm_ensemble.votes import vote as vote_pairs
 
-    used = {**asdict(options), "blocks": options.features.blocks}
+    used = {**asdict(options), "blocks": options.features.blocks, **backbone_identity(options.backbone)}
     if run.is_fresh("vote", used):
         return run
     pairs = run.read("pairs")
@@ -219,7 +229,7 @@ def strength_table(
     facts: dict[str, Any] = {}
     if is_probability:
         ties = pairs.select(is_tie()).to_series().to_numpy()
-        table, facts = calibrate(table, ties, pairs["group"].to_numpy())
+        table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
     else:
         table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob"))
     table = table.with_columns(strength_rank(table["strength_mean"]), kind()).select(STRENGTH_COLUMNS)
@@ -276,13 +286,27 @@ def audit(
     fresh is not redone. Raises CurateError for what the caller can fix.
     """
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
-    policy_stage.load_policy(decide_options.policy)
+    _refuse_before_work(vote_options, decide_options)
     run = load(data, out, load_options, overwrite)
     check(run, vote_options.features, progress)
     vote(run, vote_options, progress)
     strength(run)
     decide(run, decide_options)
     return report(run)
+
+
+def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:
+    """What can be refused before anything is read or written: the policy, the backbone, and a policy the votes cannot serve."""
+    from rm_ensemble.backbone import compute_device, compute_dtype, find_backbone
+
+    policy = policy_stage.load_policy(deciding.policy)
+    if policy.needs == "label_prob" and voting.scoring == "in-sample":
+        raise CurateError(
+            f"policy {policy.name} needs label_prob, and votes on pairs that a member trained on are no probabilities; "
+            "leave out --scoring in-sample, or choose a secrets2-* policy"
+        )
+    find_backbone(voting.backbone)
+    compute_dtype(voting.dtype, compute_device())
 
 
 def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:
@@ -306,6 +330,7 @@ def export(
     """Write the cleaned dataset to the folder `to`; returns the counts, which add up to the pairs read."""
     decided = run.stage("decide")
     _refuse_foreign_folder(Path(to), overwrite, "provenance.json")
+    to = Path(to).absolute()  # "." has no name to write beside
     split = export_stage.split_pairs(run.read("pairs"), run.decisions, run.strength, options)
     provenance = {
         "source": run.scan("pairs").select(pl.col("source").first()).collect().item(),
@@ -354,7 +379,7 @@ def retrain(
     return retrain_pairs(
         run.read("pairs"),
         run.decisions,
-        Path(to),
+        Path(to).absolute(),
         options,
         features_folder=run.path / "features",
         test=test_pairs,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
+from curate.calibration import FEWEST_CLEAR
 from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie
 
@@ -59,7 +60,7 @@ def policy_from(name: str, entry: Any, place: str) -> Policy:
         raise CurateError(f"{place}: a policy is a mapping with a list `rules`; see curate decide --help")
     unknown = set(entry) - {"help", "needs", "rules", "margin", "soft_label"}
     if unknown:
-        raise CurateError(f"{place}: unknown key {sorted(unknown)[0]!r}: use help, rules, margin, soft_label")
+        raise CurateError(f"{place}: unknown key {sorted(unknown)[0]!r}: use help, needs, rules, margin, soft_label")
     margin = str(entry.get("margin", "none"))
     if margin not in MARGINS:
         raise unknown_choice(f"margin in {place}", margin, MARGINS)
@@ -141,13 +142,14 @@ def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, po
     `margin_scale(strength)` x clip(strength_mean, -1, 1) (scaled), or strength_mean_raw (raw).
     """
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
-    if policy.needs and strength[policy.needs].null_count() == len(strength):
+    if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
         raise CurateError(
-            f"policy {policy.name} needs {policy.needs}, which this run has not: it takes out-of-fold votes on "
-            "about 1,000 pairs or more; vote with --scoring out-of-fold, or choose a secrets2-* policy"
+            f"policy {policy.name} needs {policy.needs}, which this run has not: label_prob takes out-of-fold votes on "
+            f"{FEWEST_CLEAR} pairs or more; vote with --scoring out-of-fold, or choose a secrets2-* policy"
         )
     facts = table.drop("prompt", "chosen", "rejected", "votes", "annotators")
-    action, reason = _first_match(facts, table.select(is_tie()).to_series(), policy.rules)
+    tie = table.select(is_tie()).to_series()
+    action, reason = _first_match(facts, tie, policy.rules)
     soft = evaluate_sql(facts, [(policy.soft_label, "soft_label")])["0"].cast(pl.Float64, strict=False)
     decided = pl.DataFrame(
         {
@@ -156,18 +158,19 @@ def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, po
             "reason": reason,
             "soft": soft,
             "margin": _margin(strength, policy.margin),
+            "is_tie": tie,
         }
     )
     _refuse_missing_soft_label(decided, policy)
     is_dropped, is_flipped = pl.col("action") == "drop", pl.col("action") == "flip"
     label_prob = (
-        pl.when(pl.col("reason") == TIE)
+        pl.when("is_tie")
         .then(0.5)
         .when(pl.col("action") == "smooth")
         .then(pl.col("soft").clip(0.0, 1.0))
         .otherwise(1.0)
     )
-    has_none = (pl.col("reason") == TIE) | (pl.col("margin") == 0)  # never -0.0
+    has_none = pl.col("is_tie") | (pl.col("margin") == 0)  # never -0.0
     margin = pl.when(has_none).then(0.0).when(is_flipped).then(-pl.col("margin"))
     return decided.with_columns(
         pl.when(~is_dropped).then(label_prob).alias("label_prob"),
@@ -208,7 +211,7 @@ def _margin(strength: pl.DataFrame, margin: str) -> pl.Series:
 
 
 def _refuse_missing_soft_label(decided: pl.DataFrame, policy: Policy) -> None:
-    missing = decided.filter((pl.col("action") == "smooth") & pl.col("soft").is_null() & (pl.col("reason") != TIE))
+    missing = decided.filter((pl.col("action") == "smooth") & pl.col("soft").is_null())
     if len(missing):
         raise CurateError(
             f"policy {policy.name}: soft_label {policy.soft_label!r} is null for {len(missing)} pairs to smooth, "

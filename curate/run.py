@@ -68,7 +68,12 @@ def replace_folder(partial: Path, to: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if to.exists():
         to.rename(old)
-    partial.rename(to)
+    try:
+        partial.rename(to)
+    except BaseException:
+        if old.exists():
+            old.rename(to)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -123,12 +128,29 @@ class Run:
             )
         return manifest
 
+    @property
+    def is_readable(self) -> bool:
+        """False where `run.json` is damaged or of another version's format."""
+        try:
+            return bool(self.manifest)
+        except CurateError:
+            return False
+
     def stage(self, name: str) -> dict[str, Any]:
-        """What `run.json` records of a finished stage; refuses a stage that has not run, naming the command to type."""
+        """What `run.json` records of a finished stage; refuses one that has not run or is stale, naming the command to type.
+
+        A stage is stale when it, or a stage before it, was made from something that has changed since.
+        """
         record: dict[str, Any] | None = self.manifest["stages"].get(name)
+        command = "curate load DATA --out" if name == "load" else f"curate {name}"
         if record is None:
-            command = "curate load DATA --out" if name == "load" else f"curate {name}"
             raise CurateError(f"{self.path}: stage {name} has not run; run first: {command} {self.path}")
+        for before in AFTER[name]:
+            self.stage(before)
+        if record["key"] != self.key(name, record["options"]):
+            raise CurateError(
+                f"{self.path}: stage {name} is stale, what it is made from has changed; run first: {command} {self.path}"
+            )
         return record
 
     def options(self, name: str) -> dict[str, Any]:
@@ -195,7 +217,7 @@ class Run:
         write_json(manifest, self.manifest_path)
 
     def update(self, **entries: Any) -> None:
-        """Set top-level entries of `run.json` (seed, input, versions)."""
+        """Set top-level entries of `run.json` (input, versions)."""
         write_json({**self.manifest, **entries}, self.manifest_path)
 
     def clear(self) -> None:

@@ -57,8 +57,7 @@ def folder_source(folder: Path, split: str) -> Source:
     """
     if (folder / "run.json").is_file():
         raise CurateError(f"{folder}: a run folder, not data; name the data it was made from")
-    places = [place for place in (folder / "data", folder, folder / split) if place.is_dir()]
-    found = next((files for files in map(shards, places) if files), [])
+    found = files_of_rows(folder, split)
     files = [file for file in found if split_of(file) in (split, None)]
     if not files:
         known = f" of split {split!r} (found {', '.join(file.name for file in found)})" if found else ""
@@ -70,6 +69,12 @@ def folder_source(folder: Path, split: str) -> Source:
     notes = (f"left out as another split than {split}: {', '.join(left_out)}",) if left_out else ()
     rows = chain.from_iterable(map(file_rows, files))
     return Source(source_name(folder), split, rows, is_untyped=kinds == [".csv"], notes=notes)
+
+
+def files_of_rows(folder: Path, split: str) -> list[Path]:
+    """The files of rows of the first of `data/`, the folder itself and the split's folder that has any."""
+    places = [place for place in (folder / "data", folder, folder / split) if place.is_dir()]
+    return next((files for files in map(shards, places) if files), [])
 
 
 def shards(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from curate.run import Progress as Callback
 from curate.run import Run
 
+NULLS = {"longer": "longer wins", "shorter": "shorter wins"}
 METRICS = {"accuracy": "accuracy", "margin": "mean margin", "nll": "NLL", "ece": "ECE"}
 
 
@@ -81,11 +82,13 @@ def show_summary(run: Run) -> None:
 
 def show_metrics(metrics: Mapping[str, Any]) -> None:
     """One row per metric with its interval."""
-    table = Table(box=None)
+    table = Table(box=None, title=f"{metrics['n_pairs']:,} pairs on {metrics['n_groups']:,} prompts")
     for name in ("metric", "value", "95 % interval"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for key, name in METRICS.items():
         table.add_row(name, *_cells(metrics[key]))
+    for key, name in NULLS.items():
+        table.add_row(name, *_cells(metrics["nulls"][key]["accuracy"]))
     Console().print(table)
 
 
@@ -99,6 +102,8 @@ def show_comparison(comparison: Mapping[str, Any]) -> None:
         table.add_row(name, raw, curated, *_cells(comparison["difference"][key], "+"))
     console = Console()
     console.print(table)
+    found = (f"{name} {comparison['nulls'][key]['accuracy']['value']:.3f}" for key, name in NULLS.items())
+    console.print(f"accuracy of the nulls: {', '.join(found)}", highlight=False)
     for remark in ("note", "statement"):
         if comparison.get(remark):
             console.print(comparison[remark], highlight=False, soft_wrap=True)

@@ -35,7 +35,7 @@ def categories(run: Run) -> dict[str, pl.Series]:
 
 def _has(extra: pl.Series, path: str) -> bool:
     """True when the first row that carries anything has a text at this path."""
-    first = extra.drop_nulls().head(1)
+    first = extra.filter(extra != "{}").head(1)
     if first.is_empty():
         return False
     value = json.loads(first[0])

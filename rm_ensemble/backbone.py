@@ -117,6 +117,13 @@ def weights_sha256(prints: dict[str, str]) -> str:
     return next(iter(shards.values())) if len(shards) == 1 else key_of(shards)
 
 
+def backbone_identity(name: str) -> dict[str, str]:
+    """What a stage that reads this backbone is recorded with: its name without the way to it, and what its files hold."""
+    source = find_backbone(name)
+    shown = source.folder.name if Path(name).is_dir() else name
+    return {"backbone": shown, "backbone_files": key_of(fingerprint(source))}
+
+
 def compute_device() -> str:
     """`cuda` where there is one, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -160,7 +167,7 @@ def _folder_of(name: str) -> Path:
         raise unknown_choice("backbone", name, ["minilm", "a model folder", "a Hugging Face id (org/name)"])
     try:
         return Path(snapshot_download(name, allow_patterns=list(MODEL_FILES), ignore_patterns=["*/*"]))
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HfHubHTTPError) as error:  # ValueError: no id of the hub is written so
         reason = str(error).strip().splitlines()[0]
         raise CurateError(
             f"backbone {name}: no such folder, and not fetched from the Hugging Face hub ({reason}); "

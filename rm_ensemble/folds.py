@@ -10,22 +10,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, unknown_choice
+from curate.options import FOLDS_BY
 from curate.pairs import is_tie, stable_hash, text_of
 
 Ints = NDArray[np.int64]
-FOLDS_BY = ("prompt", "pair")
 N_PARTS = 3  # of a model's training units: what it chooses on, each part by a fit to the others
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """One member's folds: `fold` (pairs,) is the model that scores each pair; `trains` (pairs, folds) whose pairs it is of.
+    """One member's folds: `fold` (pairs,) is the model that scores each pair, `weight` what the pair counts in its training.
 
-    `part` (pairs, folds) deals each model's training units into N_PARTS parts for the choices that it makes.
+    `weight` (pairs, folds) is 0 where a model never sees the pair; `part` (pairs, folds) deals each model's training units
+    into N_PARTS parts for the choices that it makes.
     """
 
     fold: Ints
-    trains: NDArray[np.bool_]
+    weight: NDArray[np.float32]
     part: NDArray[np.int8]
 
 
@@ -65,15 +66,21 @@ def plan_folds(unit: Ints, teaches: NDArray[np.bool_], n_folds: int, rng: np.ran
     fold_of_unit = _deal(sizes, n_folds, rng)
     fold = fold_of_unit[unit]
     trains = teaches[:, None] & (fold[:, None] != np.arange(n_folds))
-    return FoldPlan(fold, trains, _parts(unit, trains, rng))
+    return FoldPlan(fold, trains.astype(np.float32), _parts(unit, trains, rng))
 
 
 def plan_in_sample(unit: Ints, teaches: NDArray[np.bool_], rng: np.random.Generator) -> FoldPlan:
-    """One model that trains on every pair and scores every pair, as in the paper (S2)."""
+    """One model that trains on every pair and scores every pair, as in the paper (S2).
+
+    Members of the paper differ in the order of the data, which a convex fit does not feel: here each weighs the units at
+    random, with mean 1 (the Bayesian bootstrap, Rubin 1981).
+    """
     trains = teaches[:, None].copy()
     if not trains.any():
         raise CurateError("no pair to learn from: every label is a tie or held out")
-    return FoldPlan(np.zeros(len(unit), dtype=np.int64), trains, _parts(unit, trains, rng))
+    part = _parts(unit, trains, rng)
+    chance = rng.exponential(size=int(unit.max()) + 1)[unit][:, None]
+    return FoldPlan(np.zeros(len(unit), dtype=np.int64), (trains * chance).astype(np.float32), part)
 
 
 def _deal(sizes: Ints, n_folds: int, rng: np.random.Generator) -> Ints:

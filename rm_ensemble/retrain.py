@@ -150,8 +150,8 @@ def _stock_head(
     classifier = new_classifier(options.backbone, options.max_tokens, options.seed)
     states = classifier_states(classifier, own.texts, progress)
     judged_states = states if judged.texts is own.texts else classifier_states(classifier, judged.texts, progress)
-    within = (states[raw_split.index[:, 0]] - states[raw_split.index[:, 1]]).std(axis=0)
-    scale = np.float32(states.shape[1] ** -0.5) / np.maximum(within, np.float32(1e-6))  # as head inputs are scaled
+    apart = states[raw_split.index[:, 0]] - states[raw_split.index[:, 1]]
+    scale = np.sqrt(2 / np.maximum((apart**2).sum(axis=1).mean(), np.float32(1e-12)))  # as head inputs are scaled
     inputs = states * scale
 
     def fit(split: Split, folder: Path) -> Trained:
@@ -212,6 +212,11 @@ def _compared(judged: pl.DataFrame, curated: Floats, raw: Floats) -> dict[str, A
 
 
 def _refuse_contradictions(options: RetrainOptions) -> None:
+    if options.epochs <= 0 or options.batch_size < 1 or options.hidden < 0:
+        raise CurateError(
+            f"--epochs {options.epochs:g} --batch-size {options.batch_size} --hidden {options.hidden}: "
+            "epochs are above 0, the batch size is 1 or more, hidden units are 0 or more"
+        )
     for name, choices in CHOICES.items():
         if getattr(options, name) not in choices:
             raise unknown_choice(f"--{name}", getattr(options, name), choices)

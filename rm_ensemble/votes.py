@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curate.errors import CurateError, unknown_choice
 from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap, length_difference
 from curate.options import VoteOptions
 from curate.pairs import is_tie
@@ -20,8 +19,6 @@ from rm_ensemble.heads import PairTargets, PairWeights, train_heads
 from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.text_features import text_features
 
-ENSEMBLES = ("head",)
-SCORINGS = ("out-of-fold", "in-sample")
 Floats = NDArray[np.float64]
 
 
@@ -31,7 +28,6 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
     The facts: members, folds, effective votes and the correlation they come from, accuracy of the ensemble, of each member
     and of the length null on the given labels (ties aside), what was cut, and what the models chose.
     """
-    _refuse_unknown(options)
     texts, index = unique_texts(pairs)
     read = features(texts, options.features, folder / "features", progress)
     text = text_features(texts)
@@ -39,7 +35,7 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
     plans, seeds = plan_members(pairs, options)
     targets = PairTargets(index, np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.float32))
     weights = PairWeights(
-        np.concatenate([plan.trains for plan in plans], axis=1).astype(np.float32),
+        np.concatenate([plan.weight for plan in plans], axis=1),
         np.concatenate([plan.part for plan in plans], axis=1),
     )
     heads = train_heads(inputs, targets, weights, seeds=seeds, progress=progress)
@@ -50,22 +46,10 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
     return {
         **_facts(pairs, tables),
         **read.facts,
-        "n_folds": plans[0].trains.shape[1],
+        "n_folds": plans[0].weight.shape[1],
         "n_dims": inputs.shape[1],
         "penalties": {str(penalty): heads.settings.count(penalty) for penalty in sorted(set(heads.settings))},
     }
-
-
-def _refuse_unknown(options: VoteOptions) -> None:
-    if options.ensemble not in ENSEMBLES:
-        raise unknown_choice("--ensemble", options.ensemble, ENSEMBLES)
-    if options.scoring not in SCORINGS:
-        raise unknown_choice("--scoring", options.scoring, SCORINGS)
-    if options.members < 1 or options.folds < 2:
-        raise CurateError(
-            f"--members {options.members} --folds {options.folds}: give at least 1 member and 2 folds "
-            "(--scoring in-sample for none)"
-        )
 
 
 def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPlan], tuple[int, ...]]:
@@ -77,7 +61,7 @@ def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPl
         is_in_sample = options.scoring == "in-sample"
         plan = plan_in_sample(unit, teaches, rng) if is_in_sample else plan_folds(unit, teaches, options.folds, rng)
         plans.append(plan)
-        seeds += member.generate_state(plan.trains.shape[1]).tolist()
+        seeds += member.generate_state(plan.weight.shape[1]).tolist()
     return plans, tuple(seeds)
 
 
@@ -85,7 +69,7 @@ def _member_table(
     pairs: pl.DataFrame, index: NDArray[np.int64], rewards: Any, plan: FoldPlan, member: int, options: VoteOptions
 ) -> pl.DataFrame:
     """The votes of one member: each pair's two rewards by the model of its fold."""
-    n_folds = plan.trains.shape[1]
+    n_folds = plan.weight.shape[1]
     model = member * n_folds + plan.fold  # (pairs,)
     return pl.DataFrame(
         {

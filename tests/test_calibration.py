@@ -43,7 +43,7 @@ def test_label_prob_closed_forms():
 def test_label_prob_is_calibrated_under_its_own_assumption():
     mean, is_wrong = votes(40_000, 0.2)
     strength = pl.DataFrame({"strength_mean": mean})
-    table, facts = calibrate(strength, np.zeros(len(mean), bool), np.arange(len(mean)))
+    table, facts = calibrate(strength, np.zeros(len(mean), bool), np.zeros(len(mean), bool), np.arange(len(mean)))
     assert facts["assumed_error_rate"] == pytest.approx(0.2, abs=0.02)
     predicted = table["label_prob"].to_numpy()
     for low in (0.2, 0.4, 0.6, 0.8):
@@ -63,14 +63,16 @@ def test_a_weak_judge_does_not_take_its_own_errors_for_errors_of_the_labels():
     rng = np.random.default_rng(0)
     mean = rng.normal(0, 1, 5_000)
     mean = np.where(rng.random(5_000) < expit(0.3 * np.abs(mean)), 1, -1) * np.abs(mean)  # clean labels, weak votes
-    table, facts = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(5_000, bool), np.arange(5_000))
+    table, facts = calibrate(pl.DataFrame({"strength_mean": mean}), *np.zeros((2, 5_000), bool), np.arange(5_000))
     assert facts["error_rate_among_clear"][2]["rate"] > 0.25
     assert facts["assumed_error_rate"] < 0.25
     assert (table["label_prob"] < 0.5).mean() < 0.02
 
 
 def test_too_few_pairs_for_a_rate_leave_label_prob_missing():
-    table, facts = calibrate(pl.DataFrame({"strength_mean": [1.0, -1.0]}), np.zeros(2, bool), np.array(["a", "b"]))
+    table, facts = calibrate(
+        pl.DataFrame({"strength_mean": [1.0, -1.0]}), *np.zeros((2, 2), bool), np.array(["a", "b"])
+    )
     assert table["label_prob"].null_count() == 2
     assert "assumed_error_rate" not in facts
 
@@ -79,8 +81,8 @@ def test_ties_have_no_label_prob_and_do_not_move_the_fit():
     mean, _ = votes(2_000, 0.1)
     with_ties = np.concatenate([mean, np.full(500, -3.0)])
     is_tie = np.arange(2_500) >= 2_000
-    table, _ = calibrate(pl.DataFrame({"strength_mean": with_ties}), is_tie, np.arange(2_500))
-    without, _ = calibrate(pl.DataFrame({"strength_mean": mean}), np.zeros(2_000, bool), np.arange(2_000))
+    table, _ = calibrate(pl.DataFrame({"strength_mean": with_ties}), is_tie, np.zeros(2_500, bool), np.arange(2_500))
+    without, _ = calibrate(pl.DataFrame({"strength_mean": mean}), *np.zeros((2, 2_000), bool), np.arange(2_000))
     assert table["label_prob"][:2_000].equals(without["label_prob"])
     assert table["label_prob"][2_000:].null_count() == 500
 
@@ -115,3 +117,31 @@ def test_kinds():
         }
     )
     assert rows.select(kind())["kind"].to_list() == ["wrong", "hard", "ambiguous", "easy", "normal", "ambiguous"]
+
+
+def test_labels_of_held_out_pairs_do_not_touch_the_calibration():
+    rng = np.random.default_rng(0)
+    mean = rng.normal(1.0, 1.5, 1_000)
+    is_heldout = np.arange(1_000) >= 800
+    swapped = np.where(is_heldout, -mean, mean)
+    one, other = (
+        calibrate(pl.DataFrame({"strength_mean": m}), np.zeros(1_000, bool), is_heldout, np.arange(1_000))
+        for m in (mean, swapped)
+    )
+    assert one[1] == other[1]
+    assert one[0]["label_prob"][:800].equals(other[0]["label_prob"][:800])
+
+
+def test_clear_pairs_without_an_error_do_not_switch_detection_off():
+    """3 % of the labels are wrong, none of them among the clearest: the cap is what 0 of 50 leaves possible."""
+    rng = np.random.default_rng(1)
+    truth = np.abs(rng.normal(0.0, 2.0, 5_000))
+    is_wrong = rng.random(5_000) < 0.03
+    is_wrong[np.argsort(-truth)[:100]] = False
+    mean = np.where(is_wrong, -truth, truth) + rng.normal(0.0, 0.3, 5_000)
+    points = error_rate_among_clear(mean, np.arange(5_000))
+    assert points[0].rate.value == 0
+    assert points[0].at_most == pytest.approx(1 - 0.025 ** (1 / 50))
+    table, _ = calibrate(pl.DataFrame({"strength_mean": mean}), *np.zeros((2, 5_000), bool), np.arange(5_000))
+    is_found = (table["label_prob"] < 0.5).to_numpy()
+    assert is_found[is_wrong].mean() > 0.5

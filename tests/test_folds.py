@@ -15,11 +15,11 @@ def test_no_unit_stands_on_both_sides_and_every_pair_is_scored(groups, n_folds, 
     plan = plan_folds(unit, np.ones(len(unit), bool), n_folds, np.random.default_rng(seed))
     assert ((plan.fold >= 0) & (plan.fold < n_folds)).all()
     for k in range(n_folds):
-        scored, trained = set(unit[plan.fold == k]), set(unit[plan.trains[:, k]])
+        scored, trained = set(unit[plan.fold == k]), set(unit[plan.weight[:, k] > 0])
         assert not scored & trained
         assert trained
         assert scored | trained == set(unit)
-        parts = [set(unit[plan.trains[:, k] & (plan.part[:, k] == part)]) for part in range(N_PARTS)]
+        parts = [set(unit[(plan.weight[:, k] > 0) & (plan.part[:, k] == part)]) for part in range(N_PARTS)]
         assert sum(map(len, parts)) == len(trained)  # no unit in two parts
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -45,7 +45,7 @@ def test_held_out_pairs_and_ties_teach_nobody_and_are_scored(make_pairs):
     teaches = may_train(pairs)
     assert teaches.tolist() == [i >= 8 and i != 20 for i in range(40)]
     plan = plan_folds(units(pairs, "prompt"), teaches, 2, np.random.default_rng(0))
-    assert not plan.trains[~teaches].any()
+    assert not plan.weight[~teaches].any()
     assert set(plan.fold[:8]) == {0, 1}
 
 
@@ -68,5 +68,13 @@ def test_fewer_prompts_than_folds_are_refused():
 
 def test_in_sample_one_model_trains_on_everything():
     plan = plan_in_sample(np.arange(20), np.ones(20, bool), np.random.default_rng(0))
-    assert plan.trains.all()
+    assert (plan.weight > 0).all()
     assert plan.fold.tolist() == [0] * 20
+
+
+def test_in_sample_members_differ_by_the_weights_of_their_prompts():
+    unit = np.repeat(np.arange(500), 2)
+    plans = [plan_in_sample(unit, np.ones(1000, bool), np.random.default_rng(seed)) for seed in range(2)]
+    assert not np.array_equal(plans[0].weight, plans[1].weight)
+    assert np.array_equal(plans[0].weight[::2], plans[0].weight[1::2])  # a prompt's pairs together
+    assert plans[0].weight.mean() == pytest.approx(1.0, abs=0.15)

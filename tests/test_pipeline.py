@@ -16,6 +16,7 @@ import pytest
 import curate
 from curate import cli, pipeline
 from curate.demo import TOPICS, found_against_planted, sample
+from curate.formats import LoadOptions
 from curate.run import Run, sha256_of
 
 N_PAIRS, N_WRONG = 240, 36
@@ -198,9 +199,9 @@ def test_retrain_score_and_evaluate(run, command, tmp_path):
     assert accuracy == pytest.approx(comparison["curated"]["accuracy"]["value"])
     code, out, _ = command("evaluate", tmp_path / "model", gold, "--json")
     assert json.loads(out)["accuracy"]["value"] == pytest.approx(accuracy)
-    renamed = pl.read_ndjson(gold).rename({"response_a": "first", "response_b": "second"})
+    renamed = pl.read_ndjson(gold).rename({"chosen": "first", "rejected": "second"})
     renamed.write_ndjson(tmp_path / "renamed.jsonl")
-    columns = ("--columns", "response_a=first,response_b=second")
+    columns = ("--columns", "chosen=first,rejected=second")
     code, other, err = command("evaluate", tmp_path / "model", tmp_path / "renamed.jsonl", "--json", *columns)
     assert code == 0, err
     assert json.loads(other)["accuracy"] == json.loads(out)["accuracy"]
@@ -209,6 +210,45 @@ def test_retrain_score_and_evaluate(run, command, tmp_path):
 def test_other_features_make_the_votes_stale(run):
     key = run.key("vote", {**run.options("vote"), "blocks": ["full/-1/response"]})
     assert key != run.manifest["stages"]["vote"]["key"]
+
+
+def test_decisions_on_older_votes_are_not_exported(run, command, tmp_path):
+    assert command("vote", run.path, "--members", "2", "--seed", "1")[0] == 0
+    for arguments in (("export", run.path, "--to", tmp_path / "a"), ("decide", run.path), ("report", run.path)):
+        code, _, err = command(*arguments)
+        assert code == 2
+        assert (
+            f"stage strength is stale, what it is made from has changed; run first: curate strength {run.path}" in err
+        )
+    assert command("strength", run.path)[0] == command("decide", run.path)[0] == 0
+    assert command("export", run.path, "--to", tmp_path / "a")[0] == 0
+
+
+def test_a_damaged_manifest_is_replaced_with_overwrite(run, data, command):
+    (run.path / "run.json").write_text("{", encoding="utf-8")
+    code, _, err = command("load", data, "--out", run.path)
+    assert code == 2
+    assert "audit again with --overwrite" in err
+    assert command("load", data, "--out", run.path, "--overwrite")[0] == 0
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_written(data, command, tmp_path):
+    for arguments in (["--scoring", "in-sample"], ["--backbone", "nope"], ["--dtype", "int4"], ["--members", "0"]):
+        code, _, err = command("audit", data, "--out", tmp_path / "run", *arguments)
+        assert code == 2, err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(data, command, tmp_path):
+    (tmp_path / "run").write_text("not a folder", encoding="utf-8")
+    code, _, err = command("audit", data, "--out", tmp_path / "run")
+    assert (code, err.splitlines()[-1]) == (2, f"error: {tmp_path / 'run'}: is a file; --out names a folder")
+
+
+def test_another_heldout_share_of_the_same_table_is_the_same_data(data, tmp_path):
+    pipeline.load(pl.read_ndjson(data), tmp_path / "run")
+    run = pipeline.load(pl.read_ndjson(data), tmp_path / "run", LoadOptions(heldout_share=0.3))
+    assert run.read("pairs")["is_heldout"].mean() > 0.2
 
 
 def test_the_python_api(data, tmp_path):
