@@ -72,6 +72,7 @@ MEMBERS = (
     Variant("both", bootstrap=True, half_of_inputs=True),
     Variant(f"two-layer heads of {HIDDEN}", hidden=HIDDEN),
 )
+TABLES = {"reads": ("What the heads read", READS), "members": ("What members differ in", MEMBERS)}
 
 
 class Sample(NamedTuple):
@@ -179,7 +180,7 @@ def null_row(sample: Sample) -> tuple[float, float]:
     return max(agreement, 1 - agreement), max(auroc, 1 - auroc)
 
 
-def table(title: str, samples: dict[str, Sample], variants: tuple[Variant, ...], n_members: int) -> Iterator[str]:
+def table(title: str, variants: tuple[Variant, ...], samples: dict[str, Sample], n_members: int) -> Iterator[str]:
     """Markdown, a line at a time: a row per variant and set, the null first."""
     yield f"## {title}\n"
     yield "| set | variant | agreement | AUROC of swapped | of one member | error correlation | effective votes | s |"
@@ -200,14 +201,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real preference data")
     parser.add_argument("--pairs", type=int, default=2000, help="pairs of each set, in whole prompts")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS, help="the sets to measure on")
     parser.add_argument("--members", type=int, default=10, help="members, of two folds each")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=tuple(TABLES), help="what is compared")
     parser.add_argument("--cache", type=Path, help="folder that keeps the features between calls")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         cache = options.cache or Path(folder)
-        samples = {name: sample(options.data, name, options.pairs, cache) for name in SETS}
-        for title, variants in (("What the heads read", READS), ("What members differ in", MEMBERS)):
-            for line in table(title, samples, variants, options.members):
+        samples = {name: sample(options.data, name, options.pairs, cache) for name in options.sets}
+        for name in options.tables:
+            for line in table(*TABLES[name], samples, options.members):
                 print(line, flush=True)
 
 

@@ -14,6 +14,7 @@ from curate.errors import CurateError
 from rm_ensemble import backbone
 from rm_ensemble.backbone import (
     MINILM_SHA256,
+    backbone_identity,
     compute_dtype,
     cpu_has_bfloat16,
     find_backbone,
@@ -35,6 +36,16 @@ def test_the_embedded_default_is_the_official_model():
     model, tokenizer = load_backbone(source)
     assert (model.config.hidden_size, model.config.num_hidden_layers, model.training) == (384, 6, False)
     assert tokenizer.convert_ids_to_tokens(tokenizer("Hello")["input_ids"]) == ["[CLS]", "hello", "[SEP]"]
+
+
+def test_the_identity_of_a_folder_is_its_name_and_its_content_not_its_path(tmp_path):
+    one, other = (backbone_identity(write_encoder(tmp_path / place / "mine")) for place in ("a", "b"))
+    assert one["backbone"] == "mine"
+    assert str(tmp_path) not in json.dumps(one)
+    rewrite_config(tmp_path / "a" / "mine", note="changed")
+    changed = backbone_identity(str(tmp_path / "a" / "mine"))
+    assert changed["backbone_files"] != one["backbone_files"]
+    assert other["backbone"] == one["backbone"]
 
 
 def test_one_flipped_bit_of_the_embedded_weights_is_refused(tmp_path, monkeypatch):

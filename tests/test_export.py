@@ -102,6 +102,10 @@ def test_strict_refuses_what_trl_cannot_carry(tables):
         split_pairs(*tables, ExportOptions(strict=True))
 
 
+def test_strict_lets_the_format_pass_that_carries_everything(tables):
+    assert split_pairs(*tables, ExportOptions(format="full", strict=True)).counts["smoothed"] == 1
+
+
 @pytest.mark.parametrize("field", ["format", "file", "smoothed"])
 def test_unknown_choices_are_refused(field):
     with pytest.raises(CurateError, match="choose one of"):

@@ -161,3 +161,13 @@ def test_load_policy_by_name_and_by_file(tmp_path):
     assert {"auto", "secrets2-flip", "secrets2-margin", "secrets2-flip-margin", "secrets2-soft-margin"} <= set(
         presets()
     )
+
+
+def test_a_rule_whose_reason_is_tie_makes_no_tie():
+    entry = {"rules": [{"where": "true", "do": "keep", "reason": "tie"}], "margin": "raw"}
+    assert rows(decide(*tables([3.0]), policy_from("mine", entry, "mine.yaml"))) == [("keep", 1.0, 0.3, 1.0)]
+
+
+def test_a_policy_that_needs_an_unknown_column_is_refused():
+    with pytest.raises(CurateError, match="policy mine needs nope, which this run has not"):
+        decide(*tables([1.0]), policy_from("mine", {"rules": [], "needs": "nope"}, "mine.yaml"))
