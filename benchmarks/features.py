@@ -34,7 +34,7 @@ from rm_ensemble.backbone import (
 )
 from rm_ensemble.batches import full_sequences, prompt_text, text_segments, unique_texts
 from rm_ensemble.cache import GrowingFile
-from rm_ensemble.features import BATCH_TOKENS, extract, make_readings, parse_block
+from rm_ensemble.features import BATCH_TOKENS, Reading, checked_layers, extract, make_readings, parse_block
 
 OPTIONS = FeatureOptions()
 BLOCKS = {name: parse_block(name) for name in OPTIONS.blocks}
@@ -53,9 +53,15 @@ def as_strings(texts: pl.DataFrame) -> list[str]:
     return [prompt_text(prompt + response) for prompt, response in texts.iter_rows()]
 
 
+def read(texts: pl.DataFrame, backbone: Backbone) -> list[Reading]:
+    """What the default blocks have to read of these texts."""
+    blocks = checked_layers(OPTIONS, BLOCKS, backbone)
+    return make_readings(text_segments(texts, backbone.tokenizer), blocks, OPTIONS.max_tokens)
+
+
 def ours(texts: pl.DataFrame, backbone: Backbone) -> None:
     """What `features` does, without loading the model."""
-    readings = make_readings(text_segments(texts, backbone.tokenizer), BLOCKS, OPTIONS.max_tokens)
+    readings = read(texts, backbone)
     shape = (texts.height, backbone.model.config.hidden_size)
     extract(backbone, readings, GrowingFile(None, "", dict.fromkeys(BLOCKS, shape), {}), lambda *_: None)
 
@@ -75,12 +81,15 @@ def plain_loop(strings: list[str], backbone: Backbone) -> list[torch.Tensor]:
     return means
 
 
-def operations(model: PreTrainedModel, lengths: np.ndarray) -> float:
-    """Floating-point operations of all layers on rows of these lengths: linear and attention products, nothing else."""
-    config, n = model.config, lengths.astype(np.float64)
+def operations(model: PreTrainedModel, readings: list[Reading]) -> float:
+    """Floating-point operations of the layers that are run: linear and attention products, nothing else."""
+    config = model.config
     linear = 2 * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
-    attention = 4 * n * config.hidden_size
-    return float(config.num_hidden_layers * (n * (linear + attention)).sum())
+    total = 0.0
+    for reading in readings:
+        n = reading.sequences.lengths.astype(np.float64)
+        total += max(reading.layers) * float((n * (linear + 4 * n * config.hidden_size)).sum())
+    return total
 
 
 @torch.inference_mode()
@@ -113,6 +122,7 @@ def measure(texts: pl.DataFrame, repeats: int) -> tuple[dict[str, list[float]], 
         "plain loop, float32, batch 32, not sorted": lambda: plain_loop(strings, exact),
     }
     lengths = full_sequences(text_segments(texts, fast.tokenizer), OPTIONS.max_tokens).lengths
+    readings = read(texts, fast)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     shares = []
     for _ in range(repeats):
@@ -121,7 +131,7 @@ def measure(texts: pl.DataFrame, repeats: int) -> tuple[dict[str, list[float]], 
             times[name].append(seconds(work))
             print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr)
         first = next(iter(times.values()))[-1]
-        shares.append(operations(fast.model, lengths) / first / max(rate, product_rate(fast.model)))
+        shares.append(operations(fast.model, readings) / first / max(rate, product_rate(fast.model)))
     return times, shares, int(lengths.sum())
 
 

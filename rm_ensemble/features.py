@@ -82,7 +82,7 @@ def features(
     if folder is not None and finished_file(folder, key).is_file():
         return Features(*open_arrays(finished_file(folder, key)), key)
     backbone = load_backbone(source, DTYPES[settings["dtype"]], device)
-    blocks = _checked_layers(options, blocks, backbone)
+    blocks = checked_layers(options, blocks, backbone)
     segments = text_segments(texts, backbone.tokenizer, progress)
     readings = make_readings(segments, blocks, options.max_tokens)
     facts = {
@@ -229,7 +229,7 @@ def pooled(
     return parts
 
 
-def _checked_layers(options: FeatureOptions, blocks: Mapping[str, Block], backbone: Backbone) -> dict[str, Block]:
+def checked_layers(options: FeatureOptions, blocks: Mapping[str, Block], backbone: Backbone) -> dict[str, Block]:
     """The blocks with layers counted from 0; refuses layers and lengths that the model does not have."""
     config = backbone.model.config
     limit = getattr(config, "max_position_embeddings", None)
