@@ -1,7 +1,7 @@
 """The stages as functions, each reading and writing the run folder; the only file that reaches into the other packages.
 
-A stage that is fresh (see run.py) is not redone. `rm_ensemble` and `reports` are imported inside functions, so that
-reading a dataset or asking for help never loads torch.
+A stage that is fresh (see run.py) is not redone. `rm_ensemble`, `reports` and what needs numpy are imported inside functions,
+so that asking for help is quick and reading a dataset never loads torch.
 """
 
 import hashlib
@@ -18,15 +18,12 @@ import polars as pl
 from curate import checks as checks_stage
 from curate import export as export_stage
 from curate import policy as policy_stage
-from curate.calibration import calibrate, kind
 from curate.errors import CurateError
 from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
 from curate.sources import files_of_rows
-from curate.strength import one_scale, read_votes, strength_rank
-from curate.strength import strength as strength_of
 
 Data = Any  # a path, a hub id, or a datasets / polars / pandas table
 TRL_MAX_TOKENS = 1024  # TRL drops pairs that are longer
@@ -203,6 +200,8 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
 
 def strength(run: Run) -> Run:
     """Turn votes into strength, label_prob and kind (strength.parquet)."""
+    from curate.strength import read_votes
+
     run.stage("vote")
     if run.is_fresh("strength", {}):
         return run
@@ -223,6 +222,10 @@ def strength_table(
 
     In-sample votes are not probabilities (`is_probability` false): label_prob is then null.
     """
+    from curate.calibration import calibrate, kind
+    from curate.strength import one_scale, strength_rank
+    from curate.strength import strength as strength_of
+
     table = strength_of(one_scale(raw, folds)).with_columns(
         pairs["pair_id"], strength_mean_raw=strength_of(raw)["strength_mean"]
     )

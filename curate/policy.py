@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
-from curate.calibration import FEWEST_CLEAR
 from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie
 
@@ -143,6 +142,8 @@ def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, po
     """
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
     if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
+        from curate.calibration import FEWEST_CLEAR
+
         raise CurateError(
             f"policy {policy.name} needs {policy.needs}, which this run has not: label_prob takes out-of-fold votes on "
             f"{FEWEST_CLEAR} pairs or more; vote with --scoring out-of-fold, or choose a secrets2-* policy"
