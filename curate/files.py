@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -51,7 +51,7 @@ def source_name(path: Path) -> str:
     return name
 
 
-def file_rows(path: Path) -> Iterator[PlacedRow]:
+def file_rows(path: Path) -> Generator[PlacedRow, None, None]:
     """Each row of a file with its place; refuses unknown kinds, damaged files and files without a row."""
     kind = kind_of(path)
     if not path.exists():

@@ -7,7 +7,7 @@ and a row of another shape is an error that names it. What a pair does not carry
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -139,6 +139,12 @@ def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
         raise CurateError(f"heldout share is {options.heldout_share}; expected --heldout-share from 0 to below 1")
     yours = column_mapping(options.columns)
     source = open_source(data, options.split)
+    with closing(source.rows):
+        return _loaded(source, yours, options)
+
+
+def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions) -> Loaded:
+    """The pair table of a source's rows, a chunk at a time."""
     first = list(islice(source.rows, FIRST_ROWS))
     name = format_of(source, first, yours, options.format)
     rows = chain(first, source.rows)

@@ -3,9 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,7 +30,7 @@ class Source:
 
     name: str
     split: str
-    rows: Iterator[PlacedRow]
+    rows: Generator[PlacedRow, None, None]  # closing it closes the file that is being read
     is_untyped: bool = False  # every cell is text (CSV)
     notes: tuple[str, ...] = ()
 
@@ -67,7 +66,7 @@ def folder_source(folder: Path, split: str) -> Source:
         raise CurateError(f"{folder}: holds files of several kinds ({', '.join(kinds)}); name one file")
     left_out = [file.name for file in found if file not in files]
     notes = (f"left out as another split than {split}: {', '.join(left_out)}",) if left_out else ()
-    rows = chain.from_iterable(map(file_rows, files))
+    rows = (row for file in files for row in file_rows(file))
     return Source(source_name(folder), split, rows, is_untyped=kinds == [".csv"], notes=notes)
 
 
@@ -138,13 +137,13 @@ def table_source(data: Any, split: str) -> Source:
     )
 
 
-def polars_rows(table: pl.DataFrame) -> Iterator[PlacedRow]:
+def polars_rows(table: pl.DataFrame) -> Generator[PlacedRow, None, None]:
     """The rows of a polars table."""
     for row, values in enumerate(table.iter_rows(named=True)):
         yield f"data: row {row}", values
 
 
-def dataset_rows(dataset: Any, name: str) -> Iterator[PlacedRow]:
+def dataset_rows(dataset: Any, name: str) -> Generator[PlacedRow, None, None]:
     """The rows of a `datasets.Dataset`, through arrow; of a streamed one, as they come."""
     import datasets
 
@@ -155,7 +154,7 @@ def dataset_rows(dataset: Any, name: str) -> Iterator[PlacedRow]:
     return ((f"{name}: row {row}", values) for row, values in enumerate(dataset))
 
 
-def pandas_rows(table: "pd.DataFrame") -> Iterator[PlacedRow]:
+def pandas_rows(table: "pd.DataFrame") -> Generator[PlacedRow, None, None]:
     """The rows of a pandas table as plain Python values; NaN, NaT and NA, its marks of a missing value, become None."""
     if not table.columns.is_unique:
         raise CurateError("data: a column name is there twice; rename one")

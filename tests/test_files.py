@@ -1,6 +1,8 @@
+import gc
 import gzip
 import io
 import json
+import warnings
 
 import polars as pl
 import pyarrow as pa
@@ -11,6 +13,7 @@ import zstandard
 
 from curate.errors import CurateError
 from curate.files import file_rows, kind_of, source_name
+from curate.formats import read_pairs
 
 ROWS = [{"prompt": "Sky?", "chosen": f"Blue {row}, “really”\n", "rejected": None, "n": row} for row in range(3)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
@@ -195,3 +198,14 @@ def test_names_and_kinds(tmp_path):
     assert kind_of(tmp_path / "a.gz") == kind_of(tmp_path / "a") == ""
     assert source_name(tmp_path / "a.b.json.zst") == "a.b"
     assert source_name(tmp_path) == tmp_path.name
+
+
+def test_a_refused_file_is_closed(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"good": "a"}\n' * 300, encoding="utf-8")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(CurateError):
+            read_pairs(str(path))
+        gc.collect()
+    assert not caught

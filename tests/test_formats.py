@@ -246,7 +246,7 @@ def test_held_out_prompts_are_a_tenth_and_whole_groups(write):
 def test_of_few_prompts_none_is_held_out_and_the_notes_say_so(write):
     loaded = read_pairs(write(*[STANDARD | {"prompt": str(row)} for row in range(9)]))
     assert not loaded.pairs["is_heldout"].any()
-    assert loaded.notes == ["fewer than 10 prompts: none is held out, so retrain asks for --test"]
+    assert loaded.notes == ["too few prompts to hold any out, so retrain asks for --test"]
 
 
 def test_many_rows_are_read_in_chunks_as_in_one(write, monkeypatch):
