@@ -58,16 +58,21 @@ def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOpt
     A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
     """
     run = Run(Path(out))
-    if overwrite and not run.is_readable:
-        run.clear()
+    is_beyond_repair = overwrite and not run.is_readable
     fingerprint = _fingerprint(data, options.split)
-    if fingerprint and run.manifest.get("input") == fingerprint and run.is_fresh("load", asdict(options)):
+    if (
+        not is_beyond_repair
+        and fingerprint
+        and run.manifest.get("input") == fingerprint
+        and run.is_fresh("load", asdict(options))
+    ):
         return run
     loaded = read_pairs(data, options)
     fingerprint = fingerprint or _table_fingerprint(loaded.pairs)
-    _refuse_foreign_run(run, fingerprint, overwrite)
+    if not is_beyond_repair:
+        _refuse_foreign_run(run, fingerprint, overwrite)
     with run.lock():
-        if run.manifest.get("input") not in (None, fingerprint):
+        if is_beyond_repair or run.manifest.get("input") not in (None, fingerprint):
             run.clear()
         run.update(input=fingerprint, versions=versions())
         write_parquet(loaded.pairs, run.path / "pairs.parquet")

@@ -229,6 +229,9 @@ def test_a_damaged_manifest_is_replaced_with_overwrite(run, data, command):
     code, _, err = command("load", data, "--out", run.path)
     assert code == 2
     assert "audit again with --overwrite" in err
+    before = hashes(run.path)
+    assert command("load", run.path / "nothing.jsonl", "--out", run.path, "--overwrite")[0] == 2
+    assert hashes(run.path) == before  # not before the new data has been read
     assert command("load", data, "--out", run.path, "--overwrite")[0] == 0
 
 
