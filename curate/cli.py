@@ -21,7 +21,15 @@ from curate.formats import LoadOptions, ReadOptions
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pipeline import DecideOptions
 from curate.run import Run
-from curate.terminal import progress_bars, show_comparison, show_counts, show_metrics, show_summary
+from curate.terminal import (
+    progress_bars,
+    show_comparison,
+    show_counts,
+    show_metrics,
+    show_policies,
+    show_summary,
+    show_table,
+)
 
 app = typer.Typer(
     help="Find wrong labels in preference data, export a cleaned dataset, retrain a reward model on it.\n\n"
@@ -146,7 +154,10 @@ def strength(run: RunArgument, overwrite: Overwrite = False) -> None:  # noqa: A
 def decide(run: RunArgument, deciding: DecideOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
     """Decide per pair: keep, flip, drop or smooth, by a policy of rules."""
     decided = pipeline.decide(Run.open(run), deciding)
-    show_counts(decided.stage("decide")["facts"]["actions"], "pairs")
+    facts = decided.stage("decide")["facts"]
+    show_counts(facts["actions"], "pairs")
+    for warning in facts.get("warnings", []):
+        typer.echo(f"warning: {warning}", err=True)
 
 
 @command
@@ -183,6 +194,53 @@ def retrain(
         comparison = pipeline.retrain(Run.open(run), to, training, test, overwrite, progress)
     show_comparison(comparison)
     typer.echo(f"model: {to}")
+
+
+@command
+def sql(
+    run: RunArgument,
+    statement: Annotated[
+        str, typer.Argument(metavar="QUERY", help="one select over the views pairs, checks, strength, decisions")
+    ],
+    to: Annotated[Path | None, typer.Option("--to", help="write the answer to this .csv, .parquet or .jsonl")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the rows as JSON")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Answer a question over the tables of a run: one SQL select, which reads nothing else."""
+    from curate import answer
+
+    opened = Run.open(run)
+    if to:
+        answer.refuse_target(to, opened.path, overwrite)
+    table = pipeline.sql(opened, statement)
+    if to:
+        answer.write_table(table, to)
+        typer.echo(f"{len(table):,} rows: {to}", err=as_json)
+    if as_json:
+        rows = [answer.json_row(row) for row in table.iter_rows(named=True)]
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif not to:
+        show_table(table)
+
+
+@command
+def compare(
+    run: RunArgument,
+    policies: Annotated[str, typer.Option("--policies", help="presets and YAML files to compare, between commas")],
+    training: RetrainOptions,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="also train on what each makes, and compare on the held-out prompts")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show what several policies would do to a run, side by side, and what each is worth."""
+    names = list(dict.fromkeys(name.strip() for name in policies.split(",") if name.strip()))
+    with progress_bars() as progress:
+        comparison = pipeline.compare(Run.open(run), names, training if retrain else None, progress)
+    if as_json:
+        typer.echo(json.dumps(comparison, indent=2, ensure_ascii=False))
+    else:
+        show_policies(comparison)
 
 
 @command

@@ -7,7 +7,8 @@ so that asking for help is quick and reading a dataset never loads torch.
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -251,7 +252,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     used = {"policy": policy.name, "rules": key_of(asdict(policy))}
     if run.is_fresh("decide", used):
         return run
-    table = policy_stage.decide(run.read("pairs"), run.read("checks"), run.strength, policy)
+    table, rule = policy_stage.decide_by_rule(run.read("pairs"), run.read("checks"), run.strength, policy)
     facts = {
         "policy": policy.name,
         "help": policy.help,
@@ -259,6 +260,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
         "actions": {action: int((table["action"] == action).sum()) for action in policy_stage.ACTIONS},
         "reasons": dict(sorted(table["reason"].value_counts().rows())),
         "margin_scale": policy_stage.margin_scale(run.strength),
+        **policy_stage.rule_facts(rule, policy),
     }
     with run.lock():
         write_parquet(table, run.path / "decisions.parquet")
@@ -401,6 +403,54 @@ def _all_pairs(data: Data, reading: ReadOptions) -> pl.DataFrame:
     return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0)).pairs
 
 
+def sql(run: Run, statement: str) -> pl.DataFrame:
+    """The answer of one select statement over the tables of the run: pairs, checks, strength, decisions.
+
+    Only tables that the statement names are read, and of those only the columns it needs; nothing else can be reached.
+    """
+    from curate import sql as sql_stage
+
+    done = [name for name, stage in sql_stage.TABLES.items() if stage in run.manifest["stages"]]
+    asked = sql_stage.named_tables(statement) or done  # one that has not been made yet is refused: which stage to run
+    return sql_stage.query({name: run.scan(name) for name in asked}, statement)
+
+
+def compare(
+    run: Run,
+    policies: Sequence[str],
+    retraining: RetrainOptions | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """What each policy (a preset or a YAML file) would do, side by side; nothing is written to the run.
+
+    With `retraining`, a reward model is trained on the decisions of each and compared with the raw one on the held-out
+    prompts; the raw model is the same for all.
+    """
+    from curate.compare import compare as compare_policies
+
+    if not policies:
+        raise CurateError(f"no policy to compare: choose from {', '.join(policy_stage.presets())}, or name YAML files")
+    loaded = {name: policy_stage.load_policy(name) for name in policies}
+    pairs, strengths = run.read("pairs"), run.strength
+
+    def worth(decisions: pl.DataFrame, policy: policy_stage.Policy) -> dict[str, Any]:
+        from rm_ensemble.retrain import retrain as retrain_pairs
+
+        assert retraining is not None
+        with tempfile.TemporaryDirectory(prefix="curate-compare-") as folder:
+            return retrain_pairs(
+                pairs,
+                decisions,
+                Path(folder) / "model",
+                retraining,
+                features_folder=run.path / "features",
+                margin_scale=None if policy.margin == "raw" else policy_stage.margin_scale(strengths),
+                progress=lambda what, done, total: progress(f"{policy.name}: {what}", done, total),
+            )
+
+    return compare_policies(pairs, run.read("checks"), strengths, loaded, worth if retraining else None, progress)
+
+
 def score(
     model: str | os.PathLike[str],
     data: Data,
@@ -430,4 +480,7 @@ def evaluate(
     return evaluate_scores(pairs, score_pairs(Path(model), pairs, progress))
 
 
-__all__ = ["audit", "check", "decide", "evaluate", "export", "load", "report", "retrain", "score", "strength", "vote"]
+__all__ = [
+    "audit", "check", "compare", "decide", "evaluate", "export", "load", "report", "retrain", "score", "sql", "strength",
+    "vote",
+]  # fmt: skip

@@ -4,21 +4,20 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import yaml
 
 from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie
-
-if TYPE_CHECKING:
-    import duckdb
+from curate.sql import evaluate_sql
 
 ACTIONS = ("keep", "flip", "drop", "smooth")
 MARGINS = ("none", "scaled", "raw")
 TIE = "tie"
 TRUSTED = "no rule fired"
+NO_RULE = -1  # the number of the rule that decided a pair, where none did
 
 DECISIONS_SCHEMA = pl.Schema(
     {
@@ -64,6 +63,8 @@ def policy_from(name: str, entry: Any, place: str) -> Policy:
     if margin not in MARGINS:
         raise unknown_choice(f"margin in {place}", margin, MARGINS)
     rules = tuple(_rule_from(rule, f"{place}, rule {i}") for i, rule in enumerate(entry["rules"], start=1))
+    if not rules and margin == "none":
+        raise CurateError(f"{place}: no rule and no margin, so it would change nothing; add a rule, or margin: scaled")
     soft_label = str(entry.get("soft_label", "label_prob"))
     return Policy(name, str(entry.get("help", "")), rules, margin, soft_label, entry.get("needs"))
 
@@ -98,47 +99,22 @@ def load_policy(name: str) -> Policy:
     return policy_from(Path(name).stem, entry, name)
 
 
-def sandbox() -> "duckdb.DuckDBPyConnection":
-    """A database that reads no file and no network, and whose settings can no longer be changed."""
-    import duckdb
-
-    connection = duckdb.connect(config={"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"})
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def evaluate_sql(table: pl.DataFrame, expressions: list[tuple[str, str]]) -> pl.DataFrame:
-    """One column per SQL expression over the table's columns, in row order.
-
-    `expressions` are (expression, place) pairs; the columns are named "0", "1", ... A bad expression is refused with
-    the place, the SQL error and the columns there are.
-    """
-    import duckdb
-
-    columns = []
-    with sandbox() as connection:
-        connection.register("pair", table.with_row_index("_row").to_arrow())
-        for i, (expression, place) in enumerate(expressions):
-            query = f"SELECT ({expression}\n) AS value FROM pair ORDER BY _row"
-            try:
-                if len(connection.extract_statements(query)) != 1:
-                    raise CurateError(f"{place}: {expression!r} is more than one SQL statement")
-                value = pl.DataFrame(connection.sql(query).to_arrow_table())
-            except duckdb.Error as error:
-                message = " ".join(str(error).split())
-                raise CurateError(f"{place}: {expression!r}: {message}; columns: {', '.join(table.columns)}") from None
-            if value.columns != ["value"] or len(value) != len(table):
-                raise CurateError(f"{place}: {expression!r} is not one SQL expression")
-            columns.append(value["value"].alias(str(i)))
-    return pl.DataFrame(columns)
-
-
 def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """One decision per pair, in the order of `pairs` (columns: DECISIONS_SCHEMA).
 
     All three tables have one row per pair in the same order. `margin`, where the policy asks for one, is
     `margin_scale(strength)` x clip(strength_mean, -1, 1) (scaled), or strength_mean_raw (raw).
+    """
+    return decide_by_rule(pairs, checks, strength, policy)[0]
+
+
+def decide_by_rule(
+    pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, policy: Policy
+) -> tuple[pl.DataFrame, pl.Series]:
+    """The decisions, and the number of the rule that made each: from 0, or NO_RULE.
+
+    Refused with a CurateError: a condition that is wrong, a column that the policy needs and that is missing, and a rule
+    of the user's own that drops every pair that is not a tie.
     """
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
     if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
@@ -150,8 +126,11 @@ def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, po
         )
     facts = table.drop("prompt", "chosen", "rejected", "votes", "annotators")
     tie = table.select(is_tie()).to_series()
-    action, reason = _first_match(facts, tie, policy.rules)
-    soft = evaluate_sql(facts, [(policy.soft_label, "soft_label")])["0"].cast(pl.Float64, strict=False)
+    rule = _first_match(facts, tie, policy)
+    _refuse_dropping_all(rule, tie, policy)
+    action, reason = _what_and_why(rule, tie, policy)
+    place = f"policy {policy.name}, soft_label"
+    soft = evaluate_sql(facts, [(policy.soft_label, place)])["0"].cast(pl.Float64, strict=False)
     decided = pl.DataFrame(
         {
             "pair_id": pairs["pair_id"],
@@ -173,29 +152,61 @@ def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, po
     )
     has_none = pl.col("is_tie") | (pl.col("margin") == 0)  # never -0.0
     margin = pl.when(has_none).then(0.0).when(is_flipped).then(-pl.col("margin"))
-    return decided.with_columns(
+    decisions = decided.with_columns(
         pl.when(~is_dropped).then(label_prob).alias("label_prob"),
         pl.when(~is_dropped).then(margin.otherwise(pl.col("margin"))).alias("margin"),
         pl.when(is_dropped).then(0.0).otherwise(1.0).alias("weight"),
-    ).select(DECISIONS_SCHEMA.names())
-
-
-def _first_match(facts: pl.DataFrame, tie: pl.Series, rules: tuple[Rule, ...]) -> tuple[pl.Series, pl.Series]:
-    """Action and reason of the first rule that holds for each pair; ties are kept before any rule."""
-    holds = evaluate_sql(facts, [(rule.where, f"rule {i}") for i, rule in enumerate(rules, start=1)])
-    for i, rule in enumerate(rules):
-        if holds[str(i)].dtype not in (pl.Boolean, pl.Null):
-            raise CurateError(f"rule {i + 1}: {rule.where!r} is {holds[str(i)].dtype}, not true or false")
-    action, reason = pl.lit("keep"), pl.lit(TRUSTED)
-    for i, rule in reversed(list(enumerate(rules))):
-        fires = pl.col(str(i)).fill_null(False)
-        action = pl.when(fires).then(pl.lit(rule.do)).otherwise(action)
-        reason = pl.when(fires).then(pl.lit(rule.reason)).otherwise(reason)
-    decided = pl.DataFrame([tie.alias("tie"), *holds]).select(
-        action=pl.when("tie").then(pl.lit("keep")).otherwise(action),
-        reason=pl.when("tie").then(pl.lit(TIE)).otherwise(reason),
     )
-    return decided["action"], decided["reason"]
+    return decisions.select(DECISIONS_SCHEMA.names()), rule
+
+
+def _first_match(facts: pl.DataFrame, tie: pl.Series, policy: Policy) -> pl.Series:
+    """The number of the first rule that holds for each pair; NO_RULE for ties, which are kept before any rule."""
+    places = [f"policy {policy.name}, rule {i}" for i, _ in enumerate(policy.rules, start=1)]
+    holds = evaluate_sql(facts, [(rule.where, place) for rule, place in zip(policy.rules, places, strict=True)])
+    first = pl.lit(NO_RULE)
+    for i, rule in reversed(list(enumerate(policy.rules))):
+        if holds[str(i)].dtype not in (pl.Boolean, pl.Null):
+            raise CurateError(f"{places[i]}: {rule.where!r} is {holds[str(i)].dtype}, not true or false")
+        first = pl.when(pl.col(str(i)).fill_null(False)).then(pl.lit(i)).otherwise(first)
+    return pl.DataFrame([tie.alias("tie"), *holds]).select(
+        rule=pl.when("tie").then(pl.lit(NO_RULE)).otherwise(first).cast(pl.Int32)
+    )["rule"]
+
+
+def _what_and_why(rule: pl.Series, tie: pl.Series, policy: Policy) -> tuple[pl.Series, pl.Series]:
+    """Action and reason of each pair from the number of its rule."""
+    numbers = list(range(len(policy.rules)))
+    actions = rule.replace_strict(numbers, [each.do for each in policy.rules], default="keep", return_dtype=pl.String)
+    reasons = rule.replace_strict(
+        numbers, [each.reason for each in policy.rules], default=TRUSTED, return_dtype=pl.String
+    )
+    return actions, pl.select(pl.when(tie).then(pl.lit(TIE)).otherwise(reasons)).to_series()
+
+
+def _refuse_dropping_all(rule: pl.Series, tie: pl.Series, policy: Policy) -> None:
+    """A rule that leaves nothing is a slip of its author; where a preset does that, the data are broken, and it says so."""
+    judged = rule.filter(~tie)
+    if judged.is_empty() or judged.n_unique() > 1 or judged[0] == NO_RULE or policy in presets().values():
+        return
+    only = policy.rules[judged[0]]
+    if only.do == "drop":
+        raise CurateError(
+            f"policy {policy.name}, rule {judged[0] + 1}: {only.where!r} drops every one of the {len(judged)} pairs that "
+            "are not ties, so nothing would remain; narrow its condition"
+        )
+
+
+def rule_facts(rule: pl.Series, policy: Policy) -> dict[str, Any]:
+    """How many pairs each rule decided, in order, and a warning where no rule decided any."""
+    counts = dict(rule.value_counts().rows())
+    rules = [
+        {"where": each.where, "do": each.do, "reason": each.reason, "n_pairs": int(counts.get(i, 0))}
+        for i, each in enumerate(policy.rules)
+    ]
+    fired = any(each["n_pairs"] for each in rules)
+    warning = f"no rule of policy {policy.name} holds for any of the {len(rule)} pairs, so every label is kept as it is"
+    return {"rules": rules, "warnings": [warning] if rules and not fired else []}
 
 
 def margin_scale(strength: pl.DataFrame) -> float:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -246,6 +246,20 @@ class Run:
 
         (chosen,) = pipeline.options_from(options, RetrainOptions)
         return pipeline.retrain(self, to, chosen, test=test, overwrite=overwrite)
+
+    def sql(self, statement: str) -> pl.DataFrame:
+        """The answer of one select statement over the views pairs, checks, strength and decisions."""
+        from curate import pipeline
+
+        return pipeline.sql(self, statement)
+
+    def compare(self, policies: Sequence[str], *, retrain: bool = False, **options: Any) -> dict[str, Any]:
+        """What each policy would do, and with `retrain` is worth; `options` are the fields of RetrainOptions."""
+        from curate import pipeline
+        from curate.options import RetrainOptions
+
+        (chosen,) = pipeline.options_from(options, RetrainOptions)
+        return pipeline.compare(self, policies, chosen if retrain else None)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from curate.run import Progress as Callback
 from curate.run import Run
 
 NULLS = {"longer": "longer wins", "shorter": "shorter wins"}
+MOST_ROWS = 100
+WIDEST_CELL = 60
 METRICS = {"accuracy": "accuracy", "margin": "mean margin", "nll": "NLL", "ece": "ECE"}
 
 
@@ -113,3 +117,81 @@ def _cells(estimate: Mapping[str, float], sign: str = "") -> tuple[str, str]:
     if estimate["low"] is None:  # a single prompt has no interval
         return f"{estimate['value']:{sign}.3f}", "-"
     return f"{estimate['value']:{sign}.3f}", f"[{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
+
+
+def show_policies(comparison: Mapping[str, Any]) -> None:
+    """One row per policy: what it would do and leave wrong; then, where it was measured, what that is worth."""
+    policies: Mapping[str, Any] = comparison["policies"]
+    table = Table(box=None, title=f"{comparison['n_pairs']:,} pairs")
+    for name in ("policy", *next(iter(policies.values()))["counts"], "wrong among kept", "wrong flips"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name, found in policies.items():
+        actions = (f"{count:,} ({found['shares'][action]:.1%})" for action, count in found["counts"].items())
+        wrong = (
+            _expected(found["wrong_kept"], found["wrong_kept_share"]),
+            _expected(found["wrong_flips"], found["wrong_flip_share"]),
+        )
+        table.add_row(Text(name), *actions, *wrong)
+    _print_whole(table)
+    for pair in comparison["differing"]:
+        Console().print(
+            Text(f"{' and '.join(pair['policies'])} treat {pair['n_pairs']:,} pairs differently"), soft_wrap=True
+        )
+    measured = {name: found["retrain"] for name, found in policies.items() if "retrain" in found}
+    if measured:
+        _show_worth(measured)
+
+
+def _expected(n: float | None, share: float | None) -> str:
+    return "-" if n is None or share is None else f"{n:,.0f} ({share:.1%})"
+
+
+def _show_worth(measured: Mapping[str, Any]) -> None:
+    first = next(iter(measured.values()))
+    table = Table(box=None, title=f"{first['n_pairs']:,} held-out pairs on {first['n_groups']:,} prompts")
+    for name in ("policy", "accuracy raw", "curated", "difference", "95 % interval", "NLL raw", "curated"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    for name, found in measured.items():
+        accuracy, nll = (
+            [f"{found[side][key]['value']:.3f}" for side in ("raw", "curated")] for key in ("accuracy", "nll")
+        )
+        table.add_row(Text(name), *accuracy, *_cells(found["difference"]["accuracy"], "+"), *nll)
+    _print_whole(table)
+
+
+def show_table(table: pl.DataFrame) -> None:
+    """The rows of an answer, aligned; long texts and long answers are cut, and it is said how long they are."""
+    shown = Table(box=None)
+    for name, dtype in table.schema.items():
+        shown.add_column(Text(_one_line(name)), justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+    for row in table.head(MOST_ROWS).iter_rows():
+        shown.add_row(*(Text(_one_line(_shown(value))) for value in row))
+    _print_whole(shown)
+    if len(table) > MOST_ROWS:
+        Console().print(f"{MOST_ROWS} of {len(table):,} rows; --to FILE or --json gives all", highlight=False)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else str(value)
+
+
+def _one_line(text: str) -> str:
+    """A text of the data as one short line that cannot steer the terminal.
+
+    >>> _one_line("two\\nlines, \\x1b[31mred"), len(_one_line("x" * 100))
+    ('two lines, \\\\x1b[31mred', 60)
+    """
+    line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text[: 2 * WIDEST_CELL])
+    line = " ".join(line.split())
+    return line if len(line) <= WIDEST_CELL else line[: WIDEST_CELL - 1] + "…"
+
+
+def _print_whole(table: Table) -> None:
+    """Print a table at its full width: a terminal wraps its lines, and a file or a pipe gets all of every line."""
+    console = Console()
+    console.width = max(console.width, console.measure(table, options=console.options.update_width(10_000)).maximum)
+    console.print(table)

@@ -2,7 +2,17 @@ import polars as pl
 import pytest
 
 from curate.errors import CurateError
-from curate.policy import DECISIONS_SCHEMA, decide, load_policy, margin_scale, policy_from, presets
+from curate.policy import (
+    DECISIONS_SCHEMA,
+    NO_RULE,
+    decide,
+    decide_by_rule,
+    load_policy,
+    margin_scale,
+    policy_from,
+    presets,
+    rule_facts,
+)
 
 CHECKS = (
     "identical_responses",
@@ -111,12 +121,12 @@ def test_auto_without_label_prob_says_what_it_needs():
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("no_such_column < 1", r"rule 1: 'no_such_column < 1': Binder Error.*columns: pair_id"),
-        ("label_prob <", "rule 1: .*Parser Error"),
+        ("no_such_column < 1", r"rule 1: 'no_such_column < 1': Binder Error at character 1: .*columns: pair_id"),
+        ("label_prob <", "policy mine, rule 1: .*a condition is one expression: Parser Error"),
         ("label_prob", "is Float64, not true or false"),
         ("true); drop table pair; --", "rule 1: "),
         ("true) from pair; select (true", "rule 1: "),
-        ("(select count(*) from read_text('/etc/hostname')) > 0", "Permission Error"),
+        ("(select count(*) from read_text('/etc/hostname')) > 0", "rule 1: .*read_text is not allowed"),
         ("(select count(*) from '/etc/hostname') > 0", "rule 1: "),
     ],
 )
@@ -131,6 +141,7 @@ def test_a_bad_condition_names_the_rule_and_reads_no_file(condition, message):
     [
         ([], "mine.yaml: a policy is a mapping with a list `rules`"),
         ({"rules": [], "margn": "raw"}, "unknown key 'margn'"),
+        ({"rules": []}, "mine.yaml: no rule and no margin, so it would change nothing; add a rule, or margin: scaled"),
         ({"rules": [], "margin": "huge"}, "unknown margin in mine.yaml 'huge': choose one of none, scaled, raw"),
         ({"rules": [{"where": "true"}]}, "mine.yaml, rule 1: a rule has exactly the keys where, do, reason"),
         ({"rules": [{"where": "true", "do": "filter", "reason": ""}]}, "choose one of keep, flip, drop, smooth"),
@@ -170,4 +181,56 @@ def test_a_rule_whose_reason_is_tie_makes_no_tie():
 
 def test_a_policy_that_needs_an_unknown_column_is_refused():
     with pytest.raises(CurateError, match="policy mine needs nope, which this run has not"):
-        decide(*tables([1.0]), policy_from("mine", {"rules": [], "needs": "nope"}, "mine.yaml"))
+        decide(*tables([1.0]), policy_from("mine", {"rules": [], "margin": "raw", "needs": "nope"}, "mine.yaml"))
+
+
+def mine(*rules, **entries):
+    """A user's policy of (condition, action) rules."""
+    listed = [{"where": where, "do": do, "reason": f"{do} {i}"} for i, (where, do) in enumerate(rules, start=1)]
+    return policy_from("mine", {"rules": listed, **entries}, "mine.yaml")
+
+
+def test_every_pair_knows_the_rule_that_decided_it_and_the_facts_count_them_in_order():
+    policy = mine(("strength_mean < 0", "drop"), ("strength_mean < -5", "flip"), ("strength_mean > 3", "keep"))
+    decisions, rule = decide_by_rule(*tables([-9.0, -1.0, 1.0, 4.0], label_strengths=[None, None, None, 0.5]), policy)
+    assert rule.to_list() == [0, 0, NO_RULE, NO_RULE]
+    assert decisions["reason"].to_list() == ["drop 1", "drop 1", "no rule fired", "tie"]
+    facts = rule_facts(rule, policy)
+    assert [each["n_pairs"] for each in facts["rules"]] == [2, 0, 0]
+    assert facts["rules"][0] == {"where": "strength_mean < 0", "do": "drop", "reason": "drop 1", "n_pairs": 2}
+    assert facts["warnings"] == []
+
+
+def test_a_policy_none_of_whose_rules_fires_is_said_to_do_nothing():
+    policy = mine(("strength_mean < -99", "drop"), ("label_prob < 0.1", "flip"))
+    rule = decide_by_rule(*tables([1.0, -1.0]), policy)[1]
+    (warning,) = rule_facts(rule, policy)["warnings"]
+    assert warning == "no rule of policy mine holds for any of the 2 pairs, so every label is kept as it is"
+    margins_only = load_policy("secrets2-margin")
+    assert rule_facts(decide_by_rule(*tables([1.0]), margins_only)[1], margins_only)["warnings"] == []
+
+
+def test_a_rule_that_drops_everything_is_refused_by_its_number():
+    ties = [None, None, 0.5]
+    everything = mine(("strength_mean > 99", "flip"), ("strength_mean < 99", "drop"))
+    with pytest.raises(CurateError, match="policy mine, rule 2: 'strength_mean < 99' drops every one of the 2 pairs"):
+        decide(*tables([1.0, -1.0, 0.0], label_strengths=ties), everything)
+    decide(*tables([1.0, -1.0], label_strengths=[0.5, 0.5]), everything)  # only ties, which no rule touches
+    decide(*tables([1.0, 100.0]), everything)  # something remains
+    assert decide(*tables([1.0], [0.1]), load_policy("auto"))["action"].to_list() == ["drop"]  # the data, not a slip
+
+
+def test_select_easy_drops_the_fifth_with_the_highest_loss_and_no_tie():
+    means = [float(i) for i in range(10)] + [-50.0]
+    strengths = [None] * 10 + [0.5]
+    decisions = decide(*tables(means, [0.9] * 11, strengths), load_policy("select-easy"))
+    assert decisions["action"].to_list() == ["drop"] * 2 + ["keep"] * 9
+    assert decide(*tables(means[:4], [0.9] * 4), load_policy("select-easy"))["action"].to_list() == ["keep"] * 4
+    with pytest.raises(CurateError, match="policy select-easy needs label_prob"):
+        decide(*tables(means), load_policy("select-easy"))
+
+
+def test_conditions_that_add_or_draw_at_random_decide_the_same_every_time():
+    many = tables([float(i % 7) for i in range(5000)])
+    policy = mine(("random() < 0.5", "drop"), ("strength_mean > avg(strength_mean) over ()", "flip"))
+    assert decide(*many, policy).equals(decide(*many, policy))

@@ -1,0 +1,62 @@
+"""The answer of a query as JSON rows, or as a file written whole or not at all."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from curate.errors import CurateError, unknown_choice
+from curate.run import whole_file, write_parquet
+
+FILES = (".csv", ".parquet", ".jsonl")
+
+
+def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON can hold it: NaN and infinity become null, what JSON does not know becomes text.
+
+    >>> json_row({"a": float("nan"), "b": [1, b"x"]})
+    {'a': None, 'b': [1, "b'x'"]}
+    """
+    return {name: _json_value(value) for name, value in row.items()}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json_row(value)
+    if isinstance(value, list):
+        return [_json_value(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def refuse_target(path: Path, run_path: Path, overwrite: bool) -> None:
+    """Refuses a file of another kind than FILES, one inside the run folder, and one that exists without `overwrite`."""
+    if path.suffix not in FILES:
+        raise unknown_choice(f"kind of file in --to {path}:", path.suffix, FILES)
+    if run_path.resolve() in path.resolve().parents:
+        raise CurateError(f"{path}: is inside the run folder; choose another --to")
+    if path.exists() and not overwrite:
+        raise CurateError(f"{path}: exists; choose another --to, or add --overwrite")
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as .csv, .parquet or .jsonl, whole or not at all; refuses lists in a .csv."""
+    if path.suffix == ".parquet":
+        write_parquet(table, path)
+        return
+    nested = [name for name, dtype in table.schema.items() if dtype.is_nested()]
+    if path.suffix == ".csv" and nested:
+        raise CurateError(
+            f"{path}: a .csv has no place for the lists of {', '.join(nested)}; choose .parquet or .jsonl"
+        )
+    with whole_file(path) as partial:
+        if path.suffix == ".csv":
+            table.write_csv(partial)
+            return
+        with partial.open("w", encoding="utf-8") as file:
+            for row in table.iter_rows(named=True):
+                file.write(json.dumps(json_row(row), ensure_ascii=False) + "\n")
