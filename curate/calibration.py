@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap
+from curate.guarantee import Answers, p_values
+from curate.intervals import agreement_with_label
+from curate.noise_rate import ASSUMPTION, error_rate_among_clear, noise_rate
+from curate.reliability import agreement_reliability, bounds, reliability
 
-CURVE_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-FEWEST_CLEAR = 50  # a rate from fewer pairs than this says nothing
 SMALLEST_ERROR_RATE = 0.001
 LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no information left
 N_RATES = 91
-ASSUMPTION = "errors do not depend on the pair; where people err on unclear pairs, the true rate is higher"
+PROB_LIMITS = (0.001, 0.999)  # of what a fit to a few hundred answers may claim
 
-DISAGREEING = (0.2, 0.8)  # vote shares between these are a split vote
-WIDE_SPREAD = 0.5  # in units of the median |difference| of a model
-EASY_AGREEMENT = 0.9
+FEWEST_FOR_ISOTONIC = 1000  # verified pairs; with fewer a curve of two numbers is closer
+N_CROSS_FITS = 5
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -44,40 +44,6 @@ def label_prob_from_agreement(agreement: np.ndarray, error_rate: float) -> np.nd
     better = np.clip((agreement - error_rate) / (1 - 2 * error_rate), 0.001, 0.999)
     right = (1 - error_rate) * better
     return np.asarray(right / (right + error_rate * (1 - better)))
-
-
-@dataclass(frozen=True)
-class ClearPoint:
-    """Disagreement between votes and labels among the top share of the pairs by |strength_mean|.
-
-    `at_most` is the upper 97.5 % bound of the rate: of the bootstrap over prompts or, where that is larger (no pair of the
-    sample disagrees, say), of Clopper and Pearson over pairs.
-    """
-
-    top_share: float
-    rate: Estimate
-    at_most: float
-
-
-def error_rate_among_clear(mean: np.ndarray, groups: np.ndarray) -> list[ClearPoint]:
-    """The curve of the error rate among clear pairs; points of fewer than 50 pairs are left out.
-
-    It equals the noise rate only if errors do not depend on the pair, so it is never printed as the noise rate.
-    """
-    from scipy.stats import beta
-
-    order = np.argsort(-np.abs(mean), kind="stable")
-    against = 1 - agreement_with_label(mean)
-    points = []
-    for share in CURVE_SHARES:
-        top = order[: round(share * len(mean))]
-        if len(top) >= FEWEST_CLEAR:
-            rate = cluster_bootstrap(against[top], groups[top])
-            assert rate is not None
-            n_against = min(float(against[top].sum()), len(top) - 1)
-            exact = float(beta.ppf(0.975, n_against + 1, len(top) - n_against))
-            points.append(ClearPoint(share, rate, max(exact, rate.high or 0.0)))
-    return points
 
 
 @dataclass(frozen=True)
@@ -138,33 +104,66 @@ def _binned(sizes: np.ndarray, agree: np.ndarray, n_bins: int = 500) -> tuple[np
     return np.array([sizes[rows].mean() for rows in bins]), n_agree, n_pairs - n_agree
 
 
-def reliability(predicted: np.ndarray, groups: np.ndarray, n_bins: int = 10) -> list[dict[str, Any]]:
-    """Agreement predicted against observed, in bins of equally many pairs, sides randomised by counting both sides.
-
-    `predicted` is (pairs,), the predicted agreement with the given label; the given label is always the outcome, so a
-    pair counts once as predicted p, observed 1 and once as predicted 1 - p, observed 0.
+@dataclass(frozen=True)
+class VerifiedCalibration:
+    """label_prob as a rising function of strength_mean, fitted to verified pairs: straight between `knots` (isotonic), or
+    sigma(slope x mean + intercept) (Platt) where there are none.
     """
-    both = np.concatenate([predicted, 1 - predicted])
-    observed = np.concatenate([np.ones_like(predicted), np.zeros_like(predicted)])
-    owners = np.concatenate([groups, groups])
-    rows = []
-    for part in np.array_split(np.argsort(both, kind="stable"), n_bins):
-        if len(part):
-            rate = cluster_bootstrap(observed[part], owners[part])
-            assert rate is not None
-            rows.append({"mean_predicted": float(both[part].mean()), "observed": rate.value, **_bounds(rate)})
-    return rows
+
+    slope: float = 0.0
+    intercept: float = 0.0
+    knots: tuple[np.ndarray, np.ndarray] | None = None
+
+    def label_prob(self, mean: np.ndarray) -> np.ndarray:
+        """The chance that the given label is right, (pairs,)."""
+        fitted = sigmoid(self.slope * mean + self.intercept) if self.knots is None else np.interp(mean, *self.knots)
+        return np.asarray(np.clip(fitted, *PROB_LIMITS))
 
 
-def _bounds(rate: Estimate) -> dict[str, Any]:
-    return {"low": rate.low, "high": rate.high, "n_pairs": rate.n_pairs}
+def fit_verified(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
+    """A monotone fit of "the label is right" on strength_mean, both (verified,): Platt below 1,000 pairs, isotonic above.
+
+    Platt's targets, (n_right + 1) / (n_right + 2) and 1 / (n_wrong + 2), keep the fit finite where the two sides do not mix
+    (Platt 1999); a slope below 0 would mean that a vote for a label speaks against it, and is taken as 0.
+
+    >>> fitted = fit_verified(np.zeros(98), np.repeat([1.0, 0.0], [78, 20]))   # no signal: about the base rate
+    >>> fitted.label_prob(np.array([-2.0, 2.0])).round(2).tolist()
+    [0.79, 0.79]
+    """
+    if len(mean) >= FEWEST_FOR_ISOTONIC:
+        return _isotonic(mean, is_right)
+    from scipy.optimize import minimize
+
+    n_right, n_wrong = is_right.sum(), (1 - is_right).sum()
+    target = np.where(is_right > 0, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
+
+    def loss(parameters: np.ndarray) -> float:
+        logit = parameters[0] * mean + parameters[1]
+        return float(target @ np.logaddexp(0, -logit) + (1 - target) @ np.logaddexp(0, logit))
+
+    slope, intercept = minimize(loss, [0.0, 0.0], bounds=[(0.0, 50.0), (-20.0, 20.0)], method="L-BFGS-B").x
+    return VerifiedCalibration(float(slope), float(intercept))
 
 
-def expected_calibration_error(curve: list[dict[str, Any]]) -> float:
-    """ECE: the mean over pairs of |observed - predicted| in each bin of a reliability curve."""
-    sizes = np.array([row["n_pairs"] for row in curve], dtype=np.float64)
-    gaps = np.array([abs(row["observed"] - row["mean_predicted"]) for row in curve])
-    return float(sizes @ gaps / sizes.sum())
+def _isotonic(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
+    """Steps of equal fitted chance, each with a knot at either end."""
+    from scipy.optimize import isotonic_regression
+
+    ordered = np.argsort(mean, kind="stable")
+    fitted = isotonic_regression(is_right[ordered].astype(np.float64))
+    ends = np.unique(np.concatenate([fitted.blocks[:-1], fitted.blocks[1:] - 1]))
+    return VerifiedCalibration(knots=(mean[ordered][ends], fitted.x[ends]))
+
+
+def cross_fitted(mean: np.ndarray, is_right: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """label_prob of each verified pair from a fit to the verified pairs of other prompts, (verified,)."""
+    _, position = np.unique(groups, return_inverse=True)
+    fold = np.random.default_rng(0).permutation(position.max() + 1)[position] % N_CROSS_FITS
+    predicted = np.empty(len(mean))
+    for unseen in (fold == n for n in range(N_CROSS_FITS)):
+        if unseen.any():
+            predicted[unseen] = fit_verified(mean[~unseen], is_right[~unseen]).label_prob(mean[unseen])
+    return predicted
 
 
 def calibrate(
@@ -183,19 +182,17 @@ def calibrate(
     agreement, label_prob = np.full((2, len(mean)), np.nan)
     facts: dict[str, Any] = {
         "error_rate_among_clear": [
-            {"top_share": point.top_share, "rate": point.rate.value, **_bounds(point.rate)} for point in curve
+            {"top_share": point.top_share, "rate": point.rate.value, **bounds(point.rate)} for point in curve
         ],
         "assumption": ASSUMPTION,
     }
     if curve:
         fitted = fit_calibration(mean[fitted_on], min(LARGEST_ERROR_RATE, *(point.at_most for point in curve)))
         agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
-        reliable = reliability(agreement[fitted_on], groups[fitted_on])
         facts |= {
             "slope": fitted.slope,
             "assumed_error_rate": fitted.error_rate,
-            "agreement_curve": reliable,
-            "agreement_ece": expected_calibration_error(reliable),
+            "agreement": agreement_reliability(agreement[fitted_on], groups[fitted_on]),
         }
     table = strength.with_columns(
         pl.Series("agreement", agreement).fill_nan(None), pl.Series("label_prob", label_prob).fill_nan(None)
@@ -203,27 +200,30 @@ def calibrate(
     return table, facts
 
 
-def kind() -> pl.Expr:
-    """wrong, ambiguous, hard, normal or easy, from the votes and what they are worth (METHODS.md section 3).
+def calibrate_on_verified(
+    strength: pl.DataFrame, is_tie: np.ndarray, groups: np.ndarray, verified: pl.Series
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Replaces `label_prob` by a fit to the verified pairs, adds `verified`, `flip_p` and `keep_p`, and says what they show.
 
-    A split vote is hard where the members differ widely and ambiguous where all of them are near zero. A united vote
-    against the label is wrong once label_prob falls below one half; a united vote for it is easy from 90 % agreement.
+    The facts: the noise rate with its interval, and the reliability of label_prob, cross-fitted: each verified pair is judged
+    by a fit that has not seen its prompt.
     """
-    low, high = DISAGREEING
-    share, spread = pl.col("vote_share"), pl.col("strength_std").fill_null(0.0)
-    is_split = share.is_between(low, high, closed="none")
-    looks_wrong = pl.col("label_prob").fill_null(pl.lit(1.0)) < 0.5
-    return (
-        pl.when(is_split & (spread >= WIDE_SPREAD))
-        .then(pl.lit("hard"))
-        .when(is_split)
-        .then(pl.lit("ambiguous"))
-        .when(looks_wrong)
-        .then(pl.lit("wrong"))
-        .when(pl.col("strength_mean") <= 0)
-        .then(pl.lit("ambiguous"))
-        .when(pl.col("agreement").fill_null(0.0) >= EASY_AGREEMENT)
-        .then(pl.lit("easy"))
-        .otherwise(pl.lit("normal"))
-        .alias("kind")
+    mean = strength["strength_mean"].to_numpy()
+    judged = ~is_tie & ~np.isnan(mean)
+    answers = Answers.of(verified, judged)
+    asked = answers.right | answers.wrong
+    is_right = answers.right[asked].astype(np.float64)
+    label_prob, (flip_p, keep_p) = np.full(len(mean), np.nan), p_values(mean, answers)
+    label_prob[judged] = fit_verified(mean[asked], is_right).label_prob(mean[judged])
+    predicted = cross_fitted(mean[asked], is_right, groups[asked])
+    facts = {
+        "n_unsure": int((verified == "unsure").sum()),
+        "noise_rate": noise_rate(mean[judged], np.flatnonzero(asked[judged]), 1 - is_right),
+        "fit": "platt" if asked.sum() < FEWEST_FOR_ISOTONIC else "isotonic",
+        "label_prob": reliability(predicted, is_right, groups[asked]),
+    }
+    columns = {"label_prob": label_prob, "flip_p": flip_p, "keep_p": keep_p}
+    table = strength.with_columns(
+        verified, *(pl.Series(name, values).fill_nan(None) for name, values in columns.items())
     )
+    return table, facts

@@ -18,8 +18,9 @@ from curate import pipeline
 from curate.errors import CurateError
 from curate.export import ExportOptions
 from curate.formats import LoadOptions, ReadOptions
+from curate.guarantee_words import guarantee_words
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
-from curate.pipeline import DecideOptions
+from curate.pipeline import DecideOptions, StrengthOptions
 from curate.run import Run
 from curate.terminal import (
     progress_bars,
@@ -29,6 +30,7 @@ from curate.terminal import (
     show_policies,
     show_summary,
     show_table,
+    show_warnings,
 )
 
 app = typer.Typer(
@@ -145,9 +147,27 @@ def vote(run: RunArgument, voting: VoteOptions, overwrite: Overwrite = False) ->
 
 
 @command
-def strength(run: RunArgument, overwrite: Overwrite = False) -> None:  # noqa: ARG001
+def sample(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="the .csv or .jsonl file to write")],
+    n: Annotated[int, typer.Option("--n", help="pairs to draw; 300 certify flips of 1 % of the data at 30 %")] = 300,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the draw")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw pairs at random to be verified by a person: fill in label_is_right, then give the file as --verified."""
+    drawn = pipeline.sample(Run.open(run), to, n, seed, overwrite)
+    typer.echo(
+        f"{len(drawn):,} pairs drawn: {to}\nread each pair and write true, false or unsure into label_is_right, then: "
+        f"curate decide {run} --policy guaranteed --verified {to}"
+    )
+
+
+@command
+def strength(run: RunArgument, calibrating: StrengthOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
     """Turn votes into strength, the chance that each label is right, and kinds."""
-    show_counts(pipeline.strength(Run.open(run)).stage("strength")["facts"]["kinds"], "pairs")
+    facts = pipeline.strength(Run.open(run), calibrating).stage("strength")["facts"]
+    show_warnings(facts)
+    show_counts(facts["kinds"], "pairs")
 
 
 @command
@@ -155,9 +175,11 @@ def decide(run: RunArgument, deciding: DecideOptions, overwrite: Overwrite = Fal
     """Decide per pair: keep, flip, drop or smooth, by a policy of rules."""
     decided = pipeline.decide(Run.open(run), deciding)
     facts = decided.stage("decide")["facts"]
+    show_warnings(decided.stage("strength").get("facts", {}))
+    show_warnings(facts)
     show_counts(facts["actions"], "pairs")
-    for warning in facts.get("warnings", []):
-        typer.echo(f"warning: {warning}", err=True)
+    for sentence in guarantee_words(facts.get("guarantee", {}), facts["asks_guarantee"]):
+        typer.echo(sentence)
 
 
 @command

@@ -19,7 +19,7 @@ import polars as pl
 from curate import checks as checks_stage
 from curate import export as export_stage
 from curate import policy as policy_stage
-from curate.errors import CurateError
+from curate.errors import CurateError, unknown_choice
 from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
 from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pairs import is_tie
@@ -29,21 +29,64 @@ from curate.sources import files_of_rows
 Data = Any  # a path, a hub id, or a datasets / polars / pandas table
 TRL_MAX_TOKENS = 1024  # TRL drops pairs that are longer
 MOSTLY = 0.5
+IN_SAMPLE = "votes on pairs that a member trained on are no probabilities and certify nothing"
 
 STRENGTH_COLUMNS = (
     "pair_id", "strength_mean", "strength_mean_raw", "strength_std", "vote_share", "n_votes", "strength_rank",
-    "label_prob", "kind",
+    "label_prob", "kind", "verified", "flip_p", "keep_p",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class DecideOptions:
+class StrengthOptions:
+    """What the votes are calibrated on."""
+
+    verified: str | None = field(
+        default=None,
+        metadata={
+            "help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"
+        },
+    )
+
+
+@dataclass(frozen=True)
+class DecideOptions(StrengthOptions):
     """What is done to each pair."""
 
     policy: str = field(
         default="auto",
         metadata={"help": f"a preset ({', '.join(policy_stage.presets())}) or a YAML file of rules (ends in .yaml)"},
     )
+    max_wrong_flips: float | None = field(
+        default=None,
+        metadata={"help": "policy guaranteed: the share of its flips that may be wrong on average  [default: 0.05]"},
+    )
+    max_wrong_kept: float | None = field(
+        default=None,
+        metadata={"help": "policy guaranteed: drop pairs until at most this share of what is kept is wrong on average"},
+    )
+    rest: str = field(
+        default="keep", metadata={"help": "what happens to pairs that no rule of the policy decides: keep, or auto"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_wrong_flips", "max_wrong_kept"):
+            level = getattr(self, name)
+            if level is not None and not 0 < level < 1:
+                raise CurateError(f"--{name.replace('_', '-')} {level:g}: give a share between 0 and 1, such as 0.05")
+        if self.rest not in policy_stage.RESTS:
+            raise unknown_choice("--rest", self.rest, policy_stage.RESTS)
+
+    @property
+    def rules(self) -> policy_stage.Policy:
+        """The policy with the rules for the rest; refuses a guarantee that no rule of it asks for."""
+        policy = policy_stage.load_policy(self.policy)
+        for name, column in (("max_wrong_flips", "flip_is_certified"), ("max_wrong_kept", "keep_is_certified")):
+            if getattr(self, name) is not None and not any(column in rule.where for rule in policy.rules):
+                raise CurateError(
+                    f"--{name.replace('_', '-')}: no rule of policy {policy.name} asks for {column}; add --policy guaranteed"
+                )
+        return policy_stage.with_rest(policy, self.rest)
 
 
 def versions() -> dict[str, str]:
@@ -204,68 +247,123 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
     return run
 
 
-def strength(run: Run) -> Run:
-    """Turn votes into strength, label_prob and kind (strength.parquet)."""
-    from curate.strength import read_votes
+def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, overwrite: bool = False) -> pl.DataFrame:
+    """Draw pairs uniformly at random for a person to verify, and write them to `to` (.csv, .jsonl or .parquet)."""
+    from curate.answer import refuse_target, write_table
+    from curate.verified import sample_pairs
 
-    run.stage("vote")
-    if run.is_fresh("strength", {}):
+    drawn = sample_pairs(run.read("pairs"), n, seed)
+    refuse_target(Path(to), run.path, overwrite)
+    write_table(drawn, Path(to))
+    return drawn
+
+
+def strength(run: Run, options: StrengthOptions = StrengthOptions()) -> Run:
+    """Turn votes into strength, label_prob and kind (strength.parquet); with verified pairs, calibrated on them."""
+    from curate.strength import read_votes
+    from curate.verified import read_verified
+
+    is_probability = run.options("vote")["scoring"] == "out-of-fold"
+    verified = None
+    if options.verified is not None:
+        if not is_probability:
+            raise CurateError(f"--verified {options.verified}: {IN_SAMPLE}; vote with --scoring out-of-fold")
+        verified = read_verified(Path(options.verified), run.read("pairs"))
+    used = {} if verified is None else {"verified": key_of(verified.to_list())}
+    if run.is_fresh("strength", used):
         return run
     pairs = run.read("pairs")
     raw, folds = read_votes(run.path, pairs["pair_id"])
-    is_probability = run.options("vote")["scoring"] == "out-of-fold"
-    table, facts = strength_table(pairs, raw, folds, is_probability)
+    table, facts = strength_table(pairs, raw, folds, is_probability, verified)
     with run.lock():
         write_parquet(table, run.path / "strength.parquet")
-        run.record("strength", {}, [run.path / "strength.parquet"], len(table), facts)
+        run.record("strength", used, [run.path / "strength.parquet"], len(table), facts)
     return run
 
 
 def strength_table(
-    pairs: pl.DataFrame, raw: Any, folds: Any, is_probability: bool
+    pairs: pl.DataFrame, raw: Any, folds: Any, is_probability: bool, verified: pl.Series | None = None
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The columns of strength.parquet from raw differences (pairs, members) and the folds that scored them, and facts.
 
-    In-sample votes are not probabilities (`is_probability` false): label_prob is then null.
+    In-sample votes are not probabilities (`is_probability` false): label_prob is then null. `verified` (pairs,) are the
+    answers of `read_verified`.
     """
-    from curate.calibration import calibrate, kind
+    from curate.calibration import calibrate, calibrate_on_verified
+    from curate.kinds import kind
     from curate.strength import one_scale, strength_rank
     from curate.strength import strength as strength_of
+    from curate.verified import warnings
 
     table = strength_of(one_scale(raw, folds)).with_columns(
-        pairs["pair_id"], strength_mean_raw=strength_of(raw)["strength_mean"]
+        pairs["pair_id"],
+        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob", "flip_p", "keep_p")),
+        pl.lit(None, dtype=pl.String).alias("verified"),
+        strength_mean_raw=strength_of(raw)["strength_mean"],
     )
     facts: dict[str, Any] = {}
+    ties = pairs.select(is_tie()).to_series().to_numpy()
     if is_probability:
-        ties = pairs.select(is_tie()).to_series().to_numpy()
         table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
-    else:
-        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob"))
-    table = table.with_columns(strength_rank(table["strength_mean"]), kind()).select(STRENGTH_COLUMNS)
+    if verified is not None:
+        table, found = calibrate_on_verified(table, ties, pairs["group"].to_numpy(), verified)
+        suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties)
+        facts |= {"verified": found, "warnings": suspected}
+    table = table.with_columns(strength_rank(table["strength_mean"]), kind(facts.get("slope"))).select(STRENGTH_COLUMNS)
     return table, {**facts, "kinds": dict(sorted(table["kind"].value_counts().rows()))}
 
 
 def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
-    """Decide what is done to every pair and why (decisions.parquet)."""
-    policy = policy_stage.load_policy(options.policy)
-    run.stage("check"), run.stage("strength")
-    used = {"policy": policy.name, "rules": key_of(asdict(policy))}
+    """Decide what is done to every pair and why (decisions.parquet).
+
+    Verified pairs that are given here are read into the strength first; later decisions keep them until `curate strength`
+    is run without.
+    """
+    from curate.guarantee import DEFAULT_MAX_WRONG_FLIPS, certify
+
+    policy = options.rules
+    run.stage("check")
+    if options.verified is not None:
+        strength(run, StrengthOptions(options.verified))
+    run.stage("strength")
+    max_wrong_flips = options.max_wrong_flips or DEFAULT_MAX_WRONG_FLIPS
+    levels = {"max_wrong_flips": max_wrong_flips, "max_wrong_kept": options.max_wrong_kept}
+    used = {"policy": policy.name, "rules": key_of(asdict(policy)), **levels, "rest": options.rest}
     if run.is_fresh("decide", used):
         return run
-    table, rule = policy_stage.decide_by_rule(run.read("pairs"), run.read("checks"), run.strength, policy)
+    pairs = run.read("pairs")
+    strengths = certify(run.strength, max_wrong_flips, options.max_wrong_kept)
+    table, rule = policy_stage.decide_by_rule(pairs, run.read("checks"), strengths, policy)
     facts = {
         "policy": policy.name,
         "help": policy.help,
         "margin": policy.margin,
         "actions": {action: int((table["action"] == action).sum()) for action in policy_stage.ACTIONS},
         "reasons": dict(sorted(table["reason"].value_counts().rows())),
-        "margin_scale": policy_stage.margin_scale(run.strength),
+        "margin_scale": policy_stage.margin_scale(strengths),
         **policy_stage.rule_facts(rule, policy),
+        "asks_guarantee": any("is_certified" in each.where for each in policy.rules),
+        **_guarantees(pairs, strengths, max_wrong_flips, options.max_wrong_kept),
     }
     with run.lock():
         write_parquet(table, run.path / "decisions.parquet")
         run.record("decide", used, [run.path / "decisions.parquet"], len(table), facts)
     return run
+
+
+def _guarantees(
+    pairs: pl.DataFrame, strengths: pl.DataFrame, max_wrong_flips: float, max_wrong_kept: float | None
+) -> dict[str, Any]:
+    """What could be certified, and how sure that is; nothing without verified pairs."""
+    from curate.guarantee import Answers, flip_facts, kept_facts
+
+    if strengths["verified"].is_null().all():
+        return {}
+    mean = strengths["strength_mean"].fill_null(float("nan")).to_numpy()
+    judged = pairs.select(~is_tie()).to_series().to_numpy() & strengths["strength_mean"].is_not_null().to_numpy()
+    answers = Answers.of(strengths["verified"], judged)
+    flips = flip_facts(mean, answers, max_wrong_flips)
+    return {"guarantee": {"flips": flips, "kept": kept_facts(mean, answers, max_wrong_kept)}}
 
 
 def report(run: Run) -> Run:
@@ -295,12 +393,16 @@ def audit(
     LoadOptions, VoteOptions and DecideOptions, such as members=10, policy="auto", seed=0. What is already there and
     fresh is not redone. Raises CurateError for what the caller can fix.
     """
+    from curate.verified import read_verified
+
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
     _refuse_before_work(vote_options, decide_options)
     run = load(data, out, load_options, overwrite)
+    if decide_options.verified is not None:
+        read_verified(Path(decide_options.verified), run.read("pairs"))  # refused before the long stages
     check(run, vote_options.features, progress)
     vote(run, vote_options, progress)
-    strength(run)
+    strength(run, StrengthOptions(decide_options.verified))
     decide(run, decide_options)
     return report(run)
 
@@ -309,12 +411,14 @@ def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:
     """What can be refused before anything is read or written: the policy, the backbone, and a policy the votes cannot serve."""
     from rm_ensemble.backbone import compute_device, compute_dtype, find_backbone
 
-    policy = policy_stage.load_policy(deciding.policy)
-    if policy.needs == "label_prob" and voting.scoring == "in-sample":
-        raise CurateError(
-            f"policy {policy.name} needs label_prob, and votes on pairs that a member trained on are no probabilities; "
-            "leave out --scoring in-sample, or choose a secrets2-* policy"
-        )
+    policy = deciding.rules
+    if (policy.needs or deciding.verified) and voting.scoring == "in-sample":
+        what = f"policy {policy.name} needs {policy.needs}" if policy.needs else f"--verified {deciding.verified}"
+        raise CurateError(f"{what}, and {IN_SAMPLE}; leave out --scoring in-sample, or choose a secrets2-* policy")
+    if policy.needs == "flip_p" and deciding.verified is None:
+        raise CurateError(policy_stage.missing(policy))
+    if deciding.verified is not None and not Path(deciding.verified).is_file():
+        raise CurateError(f"--verified {deciding.verified}: no such file; draw one with curate sample and answer it")
     find_backbone(voting.backbone)
     compute_dtype(voting.dtype, compute_device())
 
@@ -427,11 +531,12 @@ def compare(
     prompts; the raw model is the same for all.
     """
     from curate.compare import compare as compare_policies
+    from curate.guarantee import DEFAULT_MAX_WRONG_FLIPS, certify
 
     if not policies:
         raise CurateError(f"no policy to compare: choose from {', '.join(policy_stage.presets())}, or name YAML files")
     loaded = {name: policy_stage.load_policy(name) for name in policies}
-    pairs, strengths = run.read("pairs"), run.strength
+    pairs, strengths = run.read("pairs"), certify(run.strength, DEFAULT_MAX_WRONG_FLIPS, None)
 
     def worth(decisions: pl.DataFrame, policy: policy_stage.Policy) -> dict[str, Any]:
         from rm_ensemble.retrain import retrain as retrain_pairs
@@ -481,6 +586,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "compare", "decide", "evaluate", "export", "load", "report", "retrain", "score", "sql", "strength",
-    "vote",
+    "audit", "check", "compare", "decide", "evaluate", "export", "load", "report", "retrain", "sample", "score", "sql",
+    "strength", "vote",
 ]  # fmt: skip

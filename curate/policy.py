@@ -1,6 +1,6 @@
 """Strength and checks to one decision per pair; presets and user files are the same YAML rules (METHODS.md 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ ACTIONS = ("keep", "flip", "drop", "smooth")
 MARGINS = ("none", "scaled", "raw")
 TIE = "tie"
 TRUSTED = "no rule fired"
+RESTS = ("keep", "auto")  # what decides the pairs that no rule of a policy decides
 NO_RULE = -1  # the number of the rule that decided a pair, where none did
 
 DECISIONS_SCHEMA = pl.Schema(
@@ -99,6 +100,29 @@ def load_policy(name: str) -> Policy:
     return policy_from(Path(name).stem, entry, name)
 
 
+def with_rest(policy: Policy, rest: str) -> Policy:
+    """The policy, followed by the rules of the preset `rest` for the pairs that no rule of it decides; `keep` adds none."""
+    if rest == "keep":
+        return policy
+    others = presets()[rest]
+    return replace(policy, rules=(*policy.rules, *others.rules), margin=others.margin, soft_label=others.soft_label)
+
+
+def missing(policy: Policy) -> str:
+    """What to do where a run has not the column that a policy needs."""
+    from curate.noise_rate import FEWEST_CLEAR
+
+    if policy.needs == "flip_p":
+        return (
+            f"policy {policy.name} needs verified pairs: draw some with curate sample RUN --n 300 --to FILE, fill in "
+            "label_is_right, and give the file as --verified FILE"
+        )
+    return (
+        f"policy {policy.name} needs {policy.needs}, which this run has not: label_prob takes out-of-fold votes on "
+        f"{FEWEST_CLEAR} pairs or more; vote with --scoring out-of-fold, or choose a secrets2-* policy"
+    )
+
+
 def decide(pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """One decision per pair, in the order of `pairs` (columns: DECISIONS_SCHEMA).
 
@@ -118,12 +142,7 @@ def decide_by_rule(
     """
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
     if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
-        from curate.calibration import FEWEST_CLEAR
-
-        raise CurateError(
-            f"policy {policy.name} needs {policy.needs}, which this run has not: label_prob takes out-of-fold votes on "
-            f"{FEWEST_CLEAR} pairs or more; vote with --scoring out-of-fold, or choose a secrets2-* policy"
-        )
+        raise CurateError(missing(policy))
     facts = table.drop("prompt", "chosen", "rejected", "votes", "annotators")
     tie = table.select(is_tie()).to_series()
     rule = _first_match(facts, tie, policy)

@@ -1,6 +1,7 @@
 """What the commands show: progress bars on stderr, results as tables on stdout."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,12 @@ def _log_lines(console: Console) -> Callback:
             last[what] = now
 
     return show
+
+
+def show_warnings(facts: Mapping[str, Any]) -> None:
+    """What a stage warns of, on stderr."""
+    for warning in facts.get("warnings", []):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def show_counts(counts: Mapping[str, int], unit: str) -> None:

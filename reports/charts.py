@@ -4,12 +4,11 @@ A figure says one thing, and its title is that thing. A colour written as `@name
 sheet's `--name`. Text that comes from the data is escaped, because plotly reads tags and links in labels.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor
 
-from reports.marks import Facts, Figure, axis, band, dots, estimates, label, layout, legend, line, note
-from reports.numbers import count, counted, decimal, percent
+from reports import guarantee_charts, reliability_charts
+from reports.marks import Chart, Facts, axis, dots, estimates, label, layout, legend, line, note
+from reports.numbers import count, counted, percent
 
 STRENGTH_UNIT = "strength_mean (median difference = 1)"
 MOST_NUMBERED = 12  # members; with more, the numbers in the cells would not fit
@@ -24,24 +23,16 @@ KIND_COLOURS = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure with its fixed id, the title that states its message, and a caption that says how to read it."""
-
-    id: str
-    title: str
-    caption: str
-    figure: Figure
-    height: int  # pixels
-
-
 def charts(facts: Facts) -> dict[str, Chart]:
     """Every chart that the facts allow, by id; a chart of a part that was not computed is missing."""
     made = [
         accuracy(facts),
-        clear_errors(facts),
-        reliability(facts),
+        reliability_charts.clear_errors(facts),
+        reliability_charts.label_prob(facts),
+        reliability_charts.agreement(facts),
         correlation(facts),
+        guarantee_charts.certified_flips(facts),
+        guarantee_charts.kept(facts),
         strengths(facts),
         spread(facts),
         *(slice_accuracy(way, i) for i, way in enumerate(facts.get("slices", []))),
@@ -72,90 +63,6 @@ def accuracy(facts: Facts) -> Chart | None:
         title += f", the {length['prefers']} response with {percent(length['value'])}"
     caption = "Out of fold, ties left out. Lines are 95 % intervals over prompts; small dots are single members."
     return Chart("chart-accuracy", title, caption, {"data": traces, "layout": design}, 210)
-
-
-def clear_errors(facts: Facts) -> Chart | None:
-    """The error rate among clear pairs as a curve over the top share, with its band."""
-    clear = facts.get("clear_errors")
-    if clear is None:
-        return None
-    curve = clear["curve"]
-    shares = [100 * point["top_share"] for point in curve]
-    area = band(shares, [100 * point["low"] for point in curve], [100 * point["high"] for point in curve])
-    numbers = [counted(point["n_pairs"], "pair") for point in curve]
-    curve_line = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": shares,
-        "y": [100 * point["rate"] for point in curve],
-        "text": numbers,
-        "hovertemplate": "clearest %{x:g} %: %{y:.1f} % contradicted<br>%{text}<extra></extra>",
-        "line": {"color": "@accent", "width": 2.5},
-        "marker": {"color": "@accent", "size": 7},
-    }
-    design = layout(
-        xaxis=axis(
-            "clearest pairs (% of all, log scale)",
-            type="log",
-            tickvals=shares,
-            ticktext=[f"{share:g}" for share in shares],
-        ),
-        yaxis=axis("labels contradicted (%)", rangemode="tozero"),
-        showlegend=False,
-    )
-    point = next((point for point in curve if point["top_share"] >= 0.05), curve[0])
-    title = (
-        f"Among the clearest {percent(point['top_share'], 0)}, votes contradict {percent(point['rate'])} of the labels"
-    )
-    caption = "Clearest first: pairs with the largest mean difference, whichever way. The band is the 95 % interval."
-    return Chart("chart-clear", title, caption, {"data": [*area, curve_line], "layout": design}, 340)
-
-
-def reliability(facts: Facts) -> Chart | None:
-    """Predicted agreement with the given label against how often labels did agree."""
-    agreement = facts.get("agreement")
-    if agreement is None:
-        return None
-    curve = agreement["curve"]
-    observed = [100 * point["observed"] for point in curve]
-    low = 10 * floor(10 * min(min(point["low"], point["mean_predicted"]) for point in curve))
-    high = 10 * ceil(10 * max(max(point["high"], point["mean_predicted"]) for point in curve))
-    points = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": [100 * point["mean_predicted"] for point in curve],
-        "y": observed,
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (point["high"] - point["observed"]) for point in curve],
-            "arrayminus": [100 * (point["observed"] - point["low"]) for point in curve],
-            "color": "@accent",
-            "thickness": 1.5,
-            "width": 0,
-        },
-        "hovertemplate": "predicted %{x:.1f} %, observed %{y:.1f} %<extra></extra>",
-        "line": {"color": "@accent", "width": 2},
-        "marker": {"color": "@accent", "size": 7},
-    }
-    ideal = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [low, high],
-        "y": [low, high],
-        "hoverinfo": "skip",
-        "line": {"color": "@muted", "width": 1, "dash": "dot"},
-    }
-    design = layout(
-        xaxis=axis("predicted agreement (%)", range=[low, high]),
-        yaxis=axis("observed agreement (%)", range=[low, high]),
-        showlegend=False,
-    )
-    title = "How often another label would agree: predicted against observed"
-    if "ece" in agreement:
-        title = f"Predicted agreement is off by {decimal(100 * agreement['ece'], 1)} points on average"
-    caption = "On the dotted line, predictions come true. Ten bins of equally many pairs, sides randomised."
-    return Chart("chart-agreement", title, caption, {"data": [ideal, points], "layout": design}, 340)
 
 
 def correlation(facts: Facts) -> Chart | None:
@@ -190,15 +97,27 @@ def correlation(facts: Facts) -> Chart | None:
         xaxis=axis("member", type="category", showgrid=False),
         yaxis=axis("member", type="category", showgrid=False, autorange="reversed"),
     )
-    title = "How alike the members vote"
-    if "effective_votes" in ensemble:
-        members = counted(len(matrix), "member")
-        title = f"{members} vote like {ensemble['effective_votes']:.1f} independent ones, at least"
-    caption = (
-        "Correlation of the members' differences. Shared signal counts as shared error here, "
-        "so the number of independent votes is a lower bound."
-    )
+    title, caption = _votes_worth(ensemble, counted(len(matrix), "member"))
     return Chart("chart-correlation", title, caption, {"data": [cells], "layout": design}, 340)
+
+
+def _votes_worth(ensemble: Facts, members: str) -> tuple[str, str]:
+    """Title and caption of the correlations: how many independent votes the members are worth."""
+    caption = "Correlation of the members' differences. Shared signal counts as shared error here, so the number of "
+    if "effective_votes" not in ensemble:
+        return "How alike the members vote", f"{caption}independent votes is lower than these say."
+    at_least = f"{ensemble['effective_votes']:.1f}"
+    given_truth = ensemble.get("given_truth")
+    if given_truth is None:
+        title = f"{members} vote like {at_least} independent ones, at least"
+        return title, f"{caption}independent votes is a lower bound."
+    title = f"{members} vote like {given_truth['effective_votes']:.1f} independent ones, given the truth"
+    pairs = counted(given_truth["n_verified"], "verified pair")
+    correlated = f" (correlation {given_truth['error_correlation']:.2f})" if "error_correlation" in given_truth else ""
+    caption += (
+        f"independent votes from it, {at_least}, is a lower bound; the title counts shared errors alone{correlated}"
+    )
+    return title, f"{caption}, on {pairs}."
 
 
 def strengths(facts: Facts) -> Chart | None:

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.guarantee_words import guarantee_words
 from curate.intervals import agreement_with_label, cluster_bootstrap, length_difference
 from curate.pairs import is_tie
 from curate.run import STAGES, Run
+from reports import label_errors
 from reports.slices import slices
 from reports.suspicious import suspicious_pairs
 from reports.verdict import verdict
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 
 KINDS = {  # from most to least doubtful
     "wrong": "the members agree against the label",
@@ -39,14 +41,18 @@ def facts(run: Run) -> Facts:
     Needs the stage `load`; every part that rests on another stage is left out where that stage has not run.
     """
     table = judged_pairs(run)
+    calibrated = stage_facts(run, "strength") or {}
     parts = {
         "facts_version": FACTS_VERSION,
         "data": data(run, table),
         "warnings": warnings(run, table),
         "ensemble": ensemble(run, table),
         "checks": checks(run, len(table)),
-        "clear_errors": clear_errors(run),
-        "agreement": agreement(run),
+        "noise_rate": label_errors.noise_rate(calibrated),
+        "clear_errors": label_errors.clear_errors(calibrated),
+        "agreement": calibrated.get("agreement"),
+        "label_prob": label_errors.label_prob(calibrated, table),
+        "annotators": label_errors.annotators(calibrated),
         "decisions": decisions(run, table),
         "strength": strength(table),
         "suspicious": suspicious_pairs(run, table),
@@ -103,8 +109,9 @@ def data(run: Run, table: pl.DataFrame) -> Facts:
 
 
 def warnings(run: Run, table: pl.DataFrame) -> list[str]:
-    """What a reader must know before any number: the warnings of the checks, and votes that prove nothing."""
-    found = list((stage_facts(run, "check") or {}).get("warnings", []))
+    """What a reader must know before any number: the warnings of the stages, and votes that prove nothing."""
+    stages = ("check", "strength", "decide")
+    found = [_sentence(text) for stage in stages for text in (stage_facts(run, stage) or {}).get("warnings", [])]
     if _is_in_sample(run):
         found.append(
             "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
@@ -118,13 +125,24 @@ def warnings(run: Run, table: pl.DataFrame) -> list[str]:
     return found
 
 
+def _sentence(text: str) -> str:
+    """A warning as a sentence; stages write theirs as they follow "warning:" on the terminal.
+
+    >>> _sentence("no rule holds")
+    'No rule holds.'
+    """
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 def _is_in_sample(run: Run) -> bool:
     options: Facts = run.manifest["stages"].get("vote", {}).get("options", {})
     return options.get("scoring") == "in-sample"
 
 
 def ensemble(run: Run, table: pl.DataFrame) -> Facts | None:
-    """The facts of the stage `vote`, whether votes are out of fold, and the lead over the length null."""
+    """The facts of the stage `vote`, whether votes are out of fold, the lead over the length null, and the votes' worth
+    given the truth where there are verified pairs.
+    """
     voted = stage_facts(run, "vote")
     if voted is None:
         return None
@@ -133,7 +151,9 @@ def ensemble(run: Run, table: pl.DataFrame) -> Facts | None:
     if null is not None:
         made["length"] = length_rule(null)
     lead = None if _is_in_sample(run) else lead_over_length(table)
-    return {**made, **({"lead_over_length": lead} if lead else {})}
+    given_truth = label_errors.votes_given_truth(stage_facts(run, "strength") or {})
+    rest = {"lead_over_length": lead, "given_truth": given_truth}
+    return {**made, **{name: part for name, part in rest.items() if part}}
 
 
 def length_rule(null: Facts) -> Facts:
@@ -178,28 +198,10 @@ def checks(run: Run, n_pairs: int) -> Facts | None:
     return {**rest, "found": found}
 
 
-def clear_errors(run: Run) -> Facts | None:
-    """How often votes contradict labels among the clearest pairs, with the assumption that makes it an error rate."""
-    calibrated = stage_facts(run, "strength") or {}
-    if not calibrated.get("error_rate_among_clear"):
-        return None
-    return {
-        "curve": calibrated["error_rate_among_clear"],
-        **{name: calibrated[name] for name in ("assumed_error_rate", "assumption") if calibrated.get(name) is not None},
-    }
-
-
-def agreement(run: Run) -> Facts | None:
-    """The reliability curve of the predicted agreement with the given labels."""
-    calibrated = stage_facts(run, "strength") or {}
-    if not calibrated.get("agreement_curve"):
-        return None
-    error = calibrated.get("agreement_ece")
-    return {"curve": calibrated["agreement_curve"], **({"ece": error} if error is not None else {})}
-
-
 def decisions(run: Run, table: pl.DataFrame) -> Facts | None:
-    """How many pairs get each action, and each action with each reason; both add up to all pairs."""
+    """How many pairs get each action, and each action with each reason (both add up to all pairs), the rules of the policy
+    with the pairs that each decided, and what verified pairs certify.
+    """
     if "action" not in table.columns:
         return None
     actions = {action: int((table["action"] == action).sum()) for action in ACTIONS}
@@ -211,13 +213,22 @@ def decisions(run: Run, table: pl.DataFrame) -> Facts | None:
             pl.col("action").replace_strict(ACTIONS, range(len(ACTIONS))), -pl.col("n_pairs").cast(pl.Int64), "reason"
         )
     )
-    policy = (stage_facts(run, "decide") or {}).get("policy")
     return {
-        **({"policy": policy} if policy is not None else {}),
+        **policy_facts(stage_facts(run, "decide") or {}),
         "n_pairs": len(table),
         "actions": actions,
         "reasons": reasons.to_dicts(),
     }
+
+
+def policy_facts(decided: Facts) -> Facts:
+    """Policy, rules and guarantee as the stage `decide` left them, with the sentences that the terminal prints too."""
+    found = {name: decided[name] for name in ("policy", "help", "rules") if decided.get(name)}
+    if not decided.get("guarantee"):
+        return found
+    is_asked = decided["asks_guarantee"]
+    sentences = guarantee_words(decided["guarantee"], is_asked)
+    return {**found, "guarantee": {**decided["guarantee"], "is_asked": is_asked, "sentences": sentences}}
 
 
 def strength(table: pl.DataFrame) -> Facts | None:

@@ -4,6 +4,7 @@ A colour written as `@name` is replaced on the page by the style sheet's `--name
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -12,7 +13,19 @@ from reports.numbers import counted, interval
 Figure = dict[str, Any]
 Facts = Mapping[str, Any]
 
+DOTTED = {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}}
 LONGEST_LABEL = 28  # characters of a category's name on an axis
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its fixed id, the title that states its message, and a caption that says how to read it."""
+
+    id: str
+    title: str
+    caption: str
+    figure: Figure
+    height: int  # pixels
 
 
 def label(text: str) -> str:
@@ -75,15 +88,39 @@ def band(x: list[float], low: list[float], high: list[float]) -> list[Figure]:
     return [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": "@accent-soft"}]
 
 
+def curve(x: list[float], y: list[float], texts: list[str], hover: str) -> Figure:
+    """A line through its points; `hover` is what a point says, with %{text} for its text."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": x,
+        "y": y,
+        "text": texts,
+        "hovertemplate": f"{hover}<extra></extra>",
+        "line": {"color": "@accent", "width": 2.5},
+        "marker": {"color": "@accent", "size": 7},
+    }
+
+
 def line(x: float) -> Figure:
     """A vertical line over the full height."""
-    dotted = {"color": "@muted", "width": 1, "dash": "dot"}
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "layer": "below", "line": dotted}
+    return {"x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", **DOTTED}
+
+
+def level(y: float) -> Figure:
+    """A horizontal line over the full width."""
+    return {"y0": y, "y1": y, "x0": 0, "x1": 1, "xref": "paper", **DOTTED}
 
 
 def note(text: str, x: float) -> Figure:
     """A word at the top of a vertical line."""
     place = {"x": x, "y": 1, "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False}
+    return {**place, "text": text, "font": {"color": "@muted", "size": 12}}
+
+
+def level_note(text: str, y: float) -> Figure:
+    """A word above the left end of a horizontal line."""
+    place = {"x": 0, "y": y, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
     return {**place, "text": text, "font": {"color": "@muted", "size": 12}}
 
 

@@ -34,6 +34,15 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}{NO_BREAK_SPACE}%"
 
 
+def short_percent(share: float) -> str:
+    """A share that somebody chose, without digits that say nothing.
+
+    >>> short_percent(0.05), short_percent(0.125)
+    ('5\\xa0%', '12.5\\xa0%')
+    """
+    return f"{100 * share:.3g}{NO_BREAK_SPACE}%"
+
+
 def interval(estimate: Mapping[str, Any]) -> str:
     """The 95 % interval of a share, as percentages.
 
@@ -50,3 +59,12 @@ def decimal(value: float, digits: int = 2) -> str:
     (True, '0.50')
     """
     return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def decimal_interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
+    """The 95 % interval of a score that is no share.
+
+    >>> decimal_interval({"low": 0.0469, "high": 0.0798})
+    '0.047 to 0.080'
+    """
+    return f"{decimal(estimate['low'], digits)} to {decimal(estimate['high'], digits)}"

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from curate.run import Run, whole_file, write_json
 from reports import numbers
-from reports.charts import KIND_COLOURS, Chart, charts
+from reports.charts import KIND_COLOURS, charts
 from reports.facts import facts
+from reports.marks import Chart
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 LONG_TEXT = 350  # characters; a longer text in the table of pairs begins folded
 LONG_LINES = 8
-CODE = re.compile(r"--[a-z][a-z-]*|\bcurate [a-z]+\b|\blabel_prob\b")
+CODE = re.compile(r"--[a-z][a-z-]*|\bcurate [a-z]+\b|\blabel_prob\b|\bstrength_mean\b")
+LONGEST_NAME = 80  # characters of an annotator's name
 
 ACTION_WORDS = {
     "keep": ("kept", "trained on as labelled"),
@@ -51,7 +53,8 @@ def page(facts: Mapping[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(numbers, name) for name in ("count", "percent", "interval", "decimal")}
+    written = ("count", "counted", "percent", "short_percent", "interval", "decimal", "decimal_interval")
+    environment.filters |= {name: getattr(numbers, name) for name in written}
     environment.filters["with_code"] = with_code
     drawn = charts(facts)
     scripts = [get_plotlyjs(), _template("report.js")]
@@ -64,6 +67,7 @@ def page(facts: Mapping[str, Any]) -> str:
         style=Markup(_template("report.css")),
         kind_colours={kind: colour.removeprefix("@") for kind, colour in KIND_COLOURS.items()},
         action_words=ACTION_WORDS,
+        longest_name=LONGEST_NAME,
         is_long=is_long,
         as_text=as_text,
     )

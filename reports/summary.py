@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.numbers import count, counted, interval, percent
+from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+HOW_TO_KNOW = (
+    "How many labels are wrong? Verify a random few hundred: curate sample RUN --n 300 --to FILE, then --verified FILE."
+)
 LEVEL_STYLES = {"useful": "bold green", "limited": "bold yellow", "weak": "bold red"}
 
 
 def summary(facts: Mapping[str, Any]) -> "Group":
-    """What the report says in short: notes, warnings, verdict, numbers, checks that found something, and actions."""
+    """What the report says in short: notes, warnings, verdict, numbers, checks that found something, actions, guarantees."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
@@ -23,7 +26,12 @@ def summary(facts: Mapping[str, Any]) -> "Group":
     blocks += [Text(f"! {warning}", style="yellow") for warning in facts.get("warnings", [])]
     blocks.append(Text(verdict["headline"], style=LEVEL_STYLES.get(verdict["level"], "bold")))
     tables = [numbers(facts), checks(facts), actions(facts)]
-    return Group(*blocks, *(Padding(table, (1, 0, 0, 0)) for table in tables if table is not None))
+    blocks += [Padding(table, (1, 0, 0, 0)) for table in tables if table is not None]
+    guarantee = facts.get("decisions", {}).get("guarantee")
+    blocks += [Padding(Text(sentence), (1, 0, 0, 0)) for sentence in (guarantee or {}).get("sentences", [])]
+    if "strength" in facts and "noise_rate" not in facts:
+        blocks.append(Padding(Text(HOW_TO_KNOW, style="dim"), (1, 0, 0, 0)))
+    return Group(*blocks)
 
 
 def numbers(facts: Mapping[str, Any]) -> "Table":
@@ -31,18 +39,46 @@ def numbers(facts: Mapping[str, Any]) -> "Table":
     data, ensemble = facts["data"], facts.get("ensemble", {})
     table = _table("", "", "")
     table.add_row("pairs read", count(data["n_pairs"]), f"on {counted(data['n_groups'], 'prompt')}")
+    if "noise_rate" in facts:
+        rate = facts["noise_rate"]
+        table.add_row("labels that are wrong", *_estimate(rate, f", {counted(rate['n_verified'], 'verified pair')}"))
     if "accuracy" in ensemble and ensemble.get("is_out_of_fold"):
         table.add_row("votes agree with labels", *_estimate(ensemble["accuracy"]))
         if "length" in ensemble:
             table.add_row(f"the {ensemble['length']['prefers']} response agrees", *_estimate(ensemble["length"]))
+    if "given_truth" in ensemble:
+        pairs = counted(ensemble["given_truth"]["n_verified"], "verified pair")
+        table.add_row("independent votes", f"{ensemble['given_truth']['effective_votes']:.1f}", f"by errors on {pairs}")
     if "effective_votes" in ensemble:
-        table.add_row("independent votes", f"{ensemble['effective_votes']:.1f}", f"of {ensemble['n_members']} members")
+        at_least = f"at least, of {ensemble['n_members']} members"
+        table.add_row("independent votes", f"{ensemble['effective_votes']:.1f}", at_least)
     clear = facts.get("clear_errors")
     if clear:
         point = next((point for point in clear["curve"] if point["top_share"] >= 0.05), clear["curve"][0])
         share = percent(point["top_share"], 0)
         table.add_row("error rate among clear pairs", percent(point["rate"]), f"clearest {share}, {interval(point)}")
+    _add_certainty(table, facts)
     return table
+
+
+def _add_certainty(table: "Table", facts: Mapping[str, Any]) -> None:
+    """What label_prob and the annotators are worth, where that is known."""
+    reliability = facts.get("label_prob", {}).get("reliability")
+    if reliability:
+        pairs = counted(reliability["n_pairs"], "verified pair")
+        ece = reliability["ece"]
+        words = f"95 % interval {decimal_interval(ece)}, {pairs}"
+        table.add_row("calibration error of label_prob", decimal(ece["value"], 3), words)
+    annotators = facts.get("annotators")
+    if not annotators:
+        return
+    if "alpha" in annotators:
+        alpha = annotators["alpha"]
+        words = f"95 % interval {decimal_interval(alpha, 2)}, {counted(annotators['n_annotators'], 'annotator')}"
+        table.add_row("alpha of the annotators", decimal(alpha["value"]), words)
+    n_doubtful = annotators["n_reversed"] + annotators["n_random"]
+    judged = f"{count(annotators['n_reversed'])} look reversed, {count(annotators['n_random'])} random"
+    table.add_row("annotators in doubt", count(n_doubtful), f"of {count(annotators['n_judged'])} judged: {judged}")
 
 
 def checks(facts: Mapping[str, Any]) -> "Table | None":
@@ -77,5 +113,5 @@ def _table(*columns: str) -> "Table":
     return table
 
 
-def _estimate(estimate: Mapping[str, Any]) -> tuple[str, str]:
-    return percent(estimate["value"]), f"95 % interval {interval(estimate)}"
+def _estimate(estimate: Mapping[str, Any], support: str = "") -> tuple[str, str]:
+    return percent(estimate["value"]), f"95 % interval {interval(estimate)}{support}"

@@ -32,7 +32,7 @@ def suspicious_pairs(run: Run, table: pl.DataFrame) -> list[dict[str, Any]] | No
 
 
 SIDES = ("prompt", "chosen", "rejected")
-NUMBERS = ("strength_mean", "strength_std", "vote_share", "label_prob", "kind", "action", "reason")
+NUMBERS = ("strength_mean", "strength_std", "vote_share", "label_prob", "kind", "verified", "action", "reason")
 
 
 def most_suspicious(table: pl.DataFrame) -> pl.DataFrame:

@@ -21,6 +21,7 @@ def verdict(facts: Mapping[str, Any]) -> dict[str, Any]:
     level = judge(facts.get("ensemble"))
     sentences = [
         *_judge_words(facts.get("ensemble"), level),
+        *([facts["noise_rate"]["sentence"]] if "noise_rate" in facts else []),
         *_against_words(facts, level),
         *_training_words(facts, level),
     ]
@@ -81,10 +82,15 @@ def _opinion_words(ensemble: Mapping[str, Any]) -> list[str]:
     members, votes = ensemble.get("n_members"), ensemble.get("effective_votes")
     if members is None or votes is None:
         return []
-    return [
-        f"Its {counted(members, 'member')} are worth about {votes:.1f} independent votes (a lower bound: shared signal "
-        f"counts as shared error), so a unanimous vote is not {members} opinions."
-    ]
+    own = f"Its {counted(members, 'member')} are worth about"
+    bound = f"{votes:.1f} independent votes (a lower bound: shared signal counts as shared error)"
+    given_truth = ensemble.get("given_truth")
+    if given_truth is not None:
+        bound = (
+            f"{given_truth['effective_votes']:.1f} independent votes by the errors they share on "
+            f"{counted(given_truth['n_verified'], 'verified pair')} (without these, the lower bound is {votes:.1f})"
+        )
+    return [f"{own} {bound}, so a unanimous vote is not {members} opinions."]
 
 
 def _against_words(facts: Mapping[str, Any], level: str) -> list[str]:
@@ -98,10 +104,22 @@ def _against_words(facts: Mapping[str, Any], level: str) -> list[str]:
     if "expected_wrong_share" not in against:
         return [f"{words}."]
     wrong = percent(against["expected_wrong_share"], digits=0)
-    return [
-        f"{words}. By label_prob about {wrong} of these labels are wrong and the rest are errors of the judge, "
-        "if label errors do not depend on the pair."
-    ]
+    ending = f"about {wrong} of these labels are wrong and the rest are errors of the judge"
+    return [f"{words}. By label_prob{_made_words(facts)}, {ending}{_assumed_words(facts)}."]
+
+
+def _made_words(facts: Mapping[str, Any]) -> str:
+    """What label_prob rests on, where that is more than the votes of the ensemble."""
+    made = facts.get("label_prob", {}).get("sources", [])
+    found = {"annotators": "the annotators' votes", "verified": "verified pairs"}
+    named = [name for source, name in found.items() if source in made]
+    return f", which rests on {' and '.join(named)}" if named else ""
+
+
+def _assumed_words(facts: Mapping[str, Any]) -> str:
+    """The assumption of the formula, where the formula made label_prob."""
+    is_formula = "formula" in facts.get("label_prob", {}).get("sources", [])
+    return ", if label errors do not depend on the pair" if is_formula else ""
 
 
 def _training_words(facts: Mapping[str, Any], level: str) -> list[str]:
@@ -111,9 +129,10 @@ def _training_words(facts: Mapping[str, Any], level: str) -> list[str]:
     actions, n_pairs = decided["actions"], decided["n_pairs"]
     policy = f" under the policy {decided['policy']}" if "policy" in decided else ""
     left = n_pairs - actions["drop"]
+    flipped = f" and {counted(actions['flip'], 'label')} flipped" if actions["flip"] else ""
     words = (
         f"{count(left)} of {counted(n_pairs, 'pair')} ({percent(left / n_pairs)}) remain{policy}; "
-        f"{counted(actions['drop'], 'pair')} would be dropped, each with its reason."
+        f"{counted(actions['drop'], 'pair')} would be dropped{flipped}, each with its reason."
     )
     if level in ("useful", "limited"):
         words += (

@@ -12,6 +12,8 @@ Floats = NDArray[np.float32]
 
 PROMPT_AXES = 8  # principal axes of the prompts that the text features interact with
 WIDEST = 8.0  # in standard deviations: an outlier feature may not own a reward
+MOST_TEXT_EFFECTS = 2000
+MOST_EFFECT_NUMBERS = 200_000_000  # of the dense matrix of text effects: 800 MB
 SMALLEST_SPREAD = 1e-3  # a feature whose pairs differ less than this share of its spread says nothing about a choice
 
 
@@ -54,6 +56,24 @@ class HeadInputs:
     def _scaled(self, name: str, block: Floats) -> Floats:
         scaled = (block - self.arrays[f"{name}.center"]) * self.arrays[f"{name}.scale"]
         return np.asarray(np.clip(scaled, -WIDEST, WIDEST) / np.float32(np.sqrt(block.shape[1])), dtype=np.float32)
+
+
+def text_effects(index: Ints, n_texts: int) -> Floats:
+    """(texts, effects): one input for each text that stands in several pairs, 1 for that text, 0 for all others.
+
+    With folds by pair a text's other pairs are known, and how it fared there says more about it than its features: a
+    Bradley-Terry strength of its own, shrunk to what the features say. Like every block, a difference of two texts has a
+    square norm of 2. Of many such texts those in most pairs have one.
+
+    >>> text_effects(np.array([[0, 1], [0, 2], [3, 2]]), 4).tolist()
+    [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+    """
+    n_pairs = np.bincount(index.ravel(), minlength=n_texts)
+    most = min(MOST_TEXT_EFFECTS, MOST_EFFECT_NUMBERS // max(n_texts, 1))
+    often = np.sort(np.argsort(-n_pairs, kind="stable")[: min(most, int((n_pairs > 1).sum()))])
+    effects = np.zeros((n_texts, len(often)), dtype=np.float32)
+    effects[often, np.arange(len(often))] = 1.0
+    return effects
 
 
 def _response_blocks(blocks: Mapping[str, Floats], text: Floats | None) -> dict[str, Floats]:

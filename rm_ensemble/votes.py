@@ -16,7 +16,7 @@ from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
 from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, units
 from rm_ensemble.heads import PairTargets, PairWeights, train_heads
-from rm_ensemble.inputs import HeadInputs
+from rm_ensemble.inputs import HeadInputs, text_effects
 from rm_ensemble.text_features import text_features
 
 Floats = NDArray[np.float64]
@@ -32,6 +32,8 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
     read = features(texts, options.features, folder / "features", progress)
     text = text_features(texts)
     inputs = HeadInputs.fit(read.blocks, text, index)(read.blocks, text)
+    if options.folds_by == "pair":
+        inputs = np.concatenate([inputs, text_effects(index, len(inputs))], axis=1)
     plans, seeds = plan_members(pairs, options)
     targets = PairTargets(index, np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.float32))
     weights = PairWeights(

@@ -5,13 +5,13 @@ from scipy.special import expit
 
 from curate.calibration import (
     calibrate,
-    error_rate_among_clear,
-    expected_calibration_error,
+    calibrate_on_verified,
+    cross_fitted,
     fit_calibration,
-    kind,
+    fit_verified,
     label_prob_from_agreement,
-    reliability,
 )
+from curate.noise_rate import error_rate_among_clear
 
 
 def votes(n, error_rate, seed=0):
@@ -49,14 +49,6 @@ def test_label_prob_is_calibrated_under_its_own_assumption():
     for low in (0.2, 0.4, 0.6, 0.8):
         inside = (predicted >= low) & (predicted < low + 0.2)
         assert (~is_wrong[inside]).mean() == pytest.approx(predicted[inside].mean(), abs=0.06)
-
-
-def test_error_rate_among_clear_is_the_rate_of_uniform_errors():
-    mean, _ = votes(20_000, 0.3)
-    curve = error_rate_among_clear(mean, np.arange(len(mean)))
-    assert [point.top_share for point in curve] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
-    assert curve[2].rate.low <= 0.3 <= curve[2].rate.high
-    assert fit_calibration(mean).error_rate == pytest.approx(0.3, abs=0.02)
 
 
 def test_a_weak_judge_does_not_take_its_own_errors_for_errors_of_the_labels():
@@ -97,28 +89,6 @@ def test_agreement_is_symmetric_and_monotone(n):
     assert (np.diff(fitted.label_prob(grid)) >= 0).all()
 
 
-def test_reliability_of_a_perfect_and_of_an_overconfident_prediction():
-    mean, _ = votes(20_000, 0.0)
-    groups = np.arange(len(mean))
-    fitted = reliability(fit_calibration(mean).agreement(mean), groups)
-    assert expected_calibration_error(fitted) < 0.03
-    assert expected_calibration_error(reliability(expit(20 * mean), groups)) > expected_calibration_error(fitted)
-    assert sum(row["n_pairs"] for row in fitted) == 2 * len(mean)
-
-
-def test_kinds():
-    rows = pl.DataFrame(
-        {
-            "vote_share": [0.0, 0.5, 0.5, 1.0, 1.0, 0.1],
-            "strength_std": [0.1, 0.9, 0.1, 0.1, 0.1, None],
-            "strength_mean": [-2.0, 0.1, 0.1, 2.0, 0.4, -0.1],
-            "label_prob": [0.1, 0.8, 0.8, 0.99, 0.9, 0.7],
-            "agreement": [0.1, 0.5, 0.5, 0.95, 0.7, 0.4],
-        }
-    )
-    assert rows.select(kind())["kind"].to_list() == ["wrong", "hard", "ambiguous", "easy", "normal", "ambiguous"]
-
-
 def test_labels_of_held_out_pairs_do_not_touch_the_calibration():
     rng = np.random.default_rng(0)
     mean = rng.normal(1.0, 1.5, 1_000)
@@ -145,3 +115,61 @@ def test_clear_pairs_without_an_error_do_not_switch_detection_off():
     table, _ = calibrate(pl.DataFrame({"strength_mean": mean}), *np.zeros((2, 5_000), bool), np.arange(5_000))
     is_found = (table["label_prob"] < 0.5).to_numpy()
     assert is_found[is_wrong].mean() > 0.5
+
+
+def test_platt_is_logistic_regression_on_many_pairs():
+    from sklearn.linear_model import LogisticRegression
+
+    mean, is_wrong = votes(900, 0.2)
+    fitted = fit_verified(mean, (~is_wrong).astype(float))
+    peer = LogisticRegression(C=1e6).fit(mean[:, None], ~is_wrong)
+    grid = np.linspace(-3, 3, 13)
+    assert fitted.label_prob(grid) == pytest.approx(peer.predict_proba(grid[:, None])[:, 1], abs=0.01)
+
+
+def test_isotonic_is_scikit_learns_at_its_own_points():
+    from sklearn.isotonic import IsotonicRegression
+
+    mean, is_wrong = votes(3_000, 0.2)
+    is_right = (~is_wrong).astype(float)
+    fitted = fit_verified(mean, is_right).label_prob(mean)
+    peer = np.clip(IsotonicRegression().fit_transform(mean, is_right), 0.001, 0.999)
+    assert np.abs(fitted - peer).mean() < 0.02  # ours is straight between the steps
+    assert (np.diff(fitted[np.argsort(mean)]) >= 0).all()
+
+
+@pytest.mark.parametrize("n", [300, 3_000])
+def test_label_prob_from_verified_pairs_is_calibrated_where_people_err_on_unclear_pairs(n):
+    rng = np.random.default_rng(0)
+    truth = np.abs(rng.normal(0, 1.5, 20_000))
+    is_wrong = rng.random(20_000) < 0.4 * expit(2 - 3 * truth)
+    mean = np.where(is_wrong, -truth, truth)
+    answers = pl.Series("verified", np.where(is_wrong, "wrong", "right"))
+    answers = answers.set(pl.Series(np.arange(20_000) >= n), None)
+    strength = pl.DataFrame({"strength_mean": mean})
+    table, facts = calibrate_on_verified(strength, np.zeros(20_000, bool), np.arange(20_000), answers)
+    predicted = table["label_prob"].to_numpy()
+    bins = np.digitize(predicted, np.quantile(predicted, np.linspace(0.1, 0.9, 9)))
+    gaps = [abs((~is_wrong[bins == b]).mean() - predicted[bins == b].mean()) for b in np.unique(bins)]
+    assert np.mean(gaps) < 0.05
+    assert facts["fit"] == ("platt" if n < 1_000 else "isotonic")
+    assert facts["noise_rate"]["low"] <= is_wrong.mean() <= facts["noise_rate"]["high"]
+    assert table["flip_p"].null_count() == n
+    assert table["verified"].null_count() == 20_000 - n
+
+
+def test_votes_that_speak_against_right_labels_are_worth_nothing():
+    fitted = fit_verified(np.array([-1.0, -2.0, 1.0, 2.0]), np.array([1.0, 1.0, 0.0, 0.0]))
+    assert fitted.slope == 0
+    assert fitted.label_prob(np.array([-9.0, 9.0])) == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_no_verified_pair_is_judged_by_a_fit_that_saw_its_prompt():
+    """All pairs of a prompt have the same answer; only a fit that has seen it could tell them apart without a signal."""
+    groups = np.repeat(np.arange(40), 10)
+    is_right = np.repeat(np.random.default_rng(0).random(40) < 0.5, 10).astype(float)
+    predicted = cross_fitted(np.zeros(400), is_right, groups)
+    assert np.unique(predicted).size <= 5
+    assert np.abs(np.corrcoef(predicted, is_right)[0, 1]) < 0.6
+    own = {group: predicted[groups == group] for group in range(40)}
+    assert all(np.unique(values).size == 1 for values in own.values())
