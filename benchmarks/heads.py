@@ -25,14 +25,13 @@ from curate.formats import LoadOptions, read_pairs
 from curate.intervals import agreement_with_label, length_difference
 from curate.options import DEFAULT_BLOCKS, FeatureOptions
 from curate.pairs import is_tie
-from curate.strength import one_scale
+from curate.strength import effective_votes, mean_correlation, member_correlation, one_scale
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
 from rm_ensemble.folds import FoldPlan, may_train, plan_folds, units
 from rm_ensemble.heads import HeadOptions, PairTargets, PairWeights, train_heads
 from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.text_features import text_features
-from rm_ensemble.votes import effective_votes, mean_correlation, member_correlation
 
 SETS = (
     "hh_rlhf_test", "hh_rlhf_test harmless-base", "ukp_convarg", "fine_grained_rlhf_dev", "alpaca_bon_gpt4turbo",

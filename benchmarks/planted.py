@@ -20,7 +20,7 @@ from curate.pairs import is_tie
 from curate.strength import one_scale
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
-from rm_ensemble.heads import PairTargets, PairWeights, train_heads
+from rm_ensemble.heads import PairTargets, PairWeights, linear_path, train_heads
 from rm_ensemble.inputs import HeadInputs, text_effects
 from rm_ensemble.text_features import text_features
 from rm_ensemble.votes import plan_members
@@ -130,6 +130,8 @@ class Votes(NamedTuple):
 
     raw: np.ndarray
     fold: np.ndarray
+    averaged: np.ndarray  # (pairs,) of the model whose weights are the mean of all models', whether they saw the pair or not
+    along: np.ndarray  # (pairs,) of the first member in training, averaged over its path from the strongest penalty on
 
     @property
     def scaled(self) -> np.ndarray:
@@ -154,11 +156,16 @@ def vote(sample: Sample, is_wrong: np.ndarray, **options: Any) -> Votes:
     weights = PairWeights(
         *(np.concatenate([getattr(plan, name) for plan in plans], axis=1) for name in ("weight", "part"))
     )
-    rewards = train_heads(inputs, targets, weights, seeds=seeds).rewards(inputs)
+    heads = train_heads(inputs, targets, weights, seeds=seeds)
+    rewards = heads.rewards(inputs)
     fold = np.stack([plan.fold for plan in plans], axis=1)
     model = fold + plans[0].weight.shape[1] * np.arange(len(plans))
     raw = (rewards[given.index[:, :1], model] - rewards[given.index[:, 1:], model]).astype(np.float64)
-    return Votes(raw, fold)
+    apart = inputs[given.index[:, 0]] - inputs[given.index[:, 1]]
+    averaged = (apart @ heads.arrays["linear"].mean(axis=1)).astype(np.float64)
+    path = linear_path(apart, targets, weights.weight[:, :1])
+    along = one_scale((apart @ path).astype(np.float64), np.zeros((given.n_pairs, path.shape[1]))).mean(axis=1)
+    return Votes(raw, fold, averaged, along)
 
 
 def table(rows: list[Mapping[str, Any]]) -> str:

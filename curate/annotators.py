@@ -194,6 +194,27 @@ def posterior(votes: pl.DataFrame, reliable: pl.DataFrame, better_log_odds: np.n
     return np.where(np.bincount(pair, minlength=len(odds)) > 0, right, np.nan)
 
 
+def has_several_votes(pairs: pl.DataFrame) -> bool:
+    """True where some pair has the votes of two named annotators or more."""
+    return bool((vote_table(pairs)["pair"].unique_counts() >= 2).any())
+
+
+def with_annotators(
+    pairs: pl.DataFrame, label_prob: pl.Series, better_log_odds: np.ndarray, judged: np.ndarray
+) -> tuple[pl.Series, dict[str, Any]]:
+    """`label_prob` with the posterior of votes and ensemble where a pair has several votes, and the facts of `annotator_facts`.
+
+    `judged` (pairs,) is false for ties. With a single vote, which is the label itself, an annotator's reliability would rest
+    on the ensemble alone, so there `label_prob` stays. `n_posterior` counts the others.
+    """
+    votes = vote_table(pairs)
+    n_votes = np.bincount(votes["pair"].to_numpy().astype(np.int64), minlength=len(pairs))
+    combined = posterior(votes, reliability(votes, better_log_odds), better_log_odds)
+    is_combined = judged & (n_votes >= 2) & ~np.isnan(combined)
+    column = pl.Series("label_prob", np.where(is_combined, combined, label_prob.fill_null(np.nan).to_numpy()))
+    return column.fill_nan(None), {**annotator_facts(pairs, better_log_odds), "n_posterior": int(is_combined.sum())}
+
+
 def annotator_table(votes: pl.DataFrame, better_log_odds: np.ndarray) -> pl.DataFrame:
     """How often each annotator agrees with all the others, one row per annotator by name, with a verdict.
 

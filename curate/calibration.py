@@ -128,7 +128,7 @@ def fit_verified(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
 
     >>> fitted = fit_verified(np.zeros(98), np.repeat([1.0, 0.0], [78, 20]))   # no signal: about the base rate
     >>> fitted.label_prob(np.array([-2.0, 2.0])).round(2).tolist()
-    [0.79, 0.79]
+    [0.8, 0.8]
     """
     if len(mean) >= FEWEST_FOR_ISOTONIC:
         return _isotonic(mean, is_right)

@@ -289,13 +289,15 @@ def strength_table(
     In-sample votes are not probabilities (`is_probability` false): label_prob is then null. `verified` (pairs,) are the
     answers of `read_verified`.
     """
+    from curate.annotators import has_several_votes, with_annotators
     from curate.calibration import calibrate, calibrate_on_verified
     from curate.kinds import kind
-    from curate.strength import one_scale, strength_rank
+    from curate.strength import one_scale, strength_rank, votes_given_truth
     from curate.strength import strength as strength_of
     from curate.verified import warnings
 
-    table = strength_of(one_scale(raw, folds)).with_columns(
+    scaled = one_scale(raw, folds)
+    table = strength_of(scaled).with_columns(
         pairs["pair_id"],
         *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob", "flip_p", "keep_p")),
         pl.lit(None, dtype=pl.String).alias("verified"),
@@ -305,8 +307,14 @@ def strength_table(
     ties = pairs.select(is_tie()).to_series().to_numpy()
     if is_probability:
         table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
+    if has_several_votes(pairs):
+        odds = facts.get("slope", 0.0) * table["strength_mean"].fill_null(0.0).to_numpy()
+        label_prob, found = with_annotators(pairs, table["label_prob"], odds, ~ties)
+        table, facts = table.with_columns(label_prob), {**facts, "annotators": found}
     if verified is not None:
         table, found = calibrate_on_verified(table, ties, pairs["group"].to_numpy(), verified)
+        asked = verified.is_not_null().to_numpy() & table["strength_mean"].is_not_null().to_numpy()
+        found |= votes_given_truth(scaled[asked], (verified == "wrong").fill_null(False).to_numpy()[asked])
         suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties)
         facts |= {"verified": found, "warnings": suspected}
     table = table.with_columns(strength_rank(table["strength_mean"]), kind(facts.get("slope"))).select(STRENGTH_COLUMNS)

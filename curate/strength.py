@@ -74,3 +74,45 @@ def strength_rank(mean: pl.Series) -> pl.Series:
     """
     rank = mean.rank("ordinal").cast(pl.Float64) - 1
     return (rank / max(len(mean) - 1, 1)).alias("strength_rank")
+
+
+def member_correlation(differences: np.ndarray) -> np.ndarray:
+    """(members, members) correlation of the members' differences; a member that never differs correlates 0 with others.
+
+    Without verified pairs it counts shared signal as shared error, so that the effective votes are a lower bound.
+    """
+    centred = differences - differences.mean(axis=0)
+    norms = np.sqrt((centred**2).sum(axis=0))
+    unit = centred / np.where(norms > 0, norms, 1.0)
+    correlation = unit.T @ unit
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
+
+
+def mean_correlation(correlation: np.ndarray) -> float:
+    """Mean over pairs of different members; 0 for a single member.
+
+    >>> mean_correlation(np.array([[1.0, 0.5], [0.5, 1.0]]))
+    0.5
+    """
+    n = len(correlation)
+    return float((correlation.sum() - np.trace(correlation)) / (n * (n - 1))) if n > 1 else 0.0
+
+
+def effective_votes(n_members: int, mean_correlation: float) -> float:
+    """How many independent votes the members are worth (Kish): M / (1 + (M - 1) rho), rho not below 0.
+
+    >>> round(effective_votes(5, 0.92), 2)   # five linear heads that differ by fold plan only
+    1.07
+    """
+    return n_members / (1 + (n_members - 1) * max(mean_correlation, 0.0))
+
+
+def votes_given_truth(differences: np.ndarray, is_wrong: np.ndarray) -> dict[str, float]:
+    """What members are worth by their errors: correlation of their differences for the right answer, and effective votes.
+
+    `differences` is (verified, members) for the label as given, `is_wrong` (verified,) what a person said of the label.
+    """
+    towards_truth = np.where(is_wrong[:, None], -differences, differences)
+    rho = mean_correlation(member_correlation(towards_truth))
+    return {"error_correlation": rho, "effective_votes": effective_votes(differences.shape[1], rho)}

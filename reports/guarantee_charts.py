@@ -18,15 +18,17 @@ def certified_flips(facts: Facts) -> Chart | None:
         [counted(point["n_flips"], "flip") for point in points],
         "at most %{x:g} % wrong: %{text}",
     )
+    sizes = [12 if point["max_wrong"] == flips["max_wrong"] else 7 for point in points]
+    drawn["marker"] |= {"size": sizes, "opacity": 1, "line": {"width": 0}}  # plotly fades dots of several sizes
     design = layout(
-        xaxis=axis("share of the flips that may be wrong (%, on average)", rangemode="tozero"),
+        xaxis=axis("flips that may be wrong (%)", rangemode="tozero"),
         yaxis=axis("flips certified", **({"rangemode": "tozero"} if most else {"range": [0, 1], "tickvals": [0]})),
         showlegend=False,
         shapes=[line(x=chosen)],
         annotations=[note("asked for" if guarantee["is_asked"] else "default", x=chosen)],
     )
     caption = (
-        f"How many of {counted(flips['n_tested'], 'label')} could be flipped if that share of the flips may be wrong. "
+        f"How many of {counted(flips['n_tested'], 'label')} could be flipped if that share of the flips may be wrong on average. "
         "The guarantee is for a share that is chosen before looking at this curve."
     )
     return Chart("chart-certified", _flips_title(guarantee), caption, {"data": [drawn], "layout": design}, 340)
@@ -69,14 +71,14 @@ def kept(facts: Facts) -> Chart | None:
     }
     shapes, notes = _asked(found)
     design = layout(
-        xaxis=axis("pairs kept, strongest first (% of those not verified)", range=[0, 102]),
+        xaxis=axis("pairs kept, strongest first (%)", range=[0, 102]),
         yaxis=axis("wrong labels among them (%)", rangemode="tozero"),
         showlegend=False,
         shapes=shapes,
         annotations=notes,
     )
     caption = (
-        "Line: wrong labels among the verified pairs that are as strong. Dashed: the upper bound that holds with 90 % "
+        "Of the pairs that are not verified. Line: wrong labels among verified pairs that are as strong. Dashed: the upper bound that holds with 90 % "
         "confidence at each share."
     )
     data = [*band(shares, wrong, at_most), bound, drawn]

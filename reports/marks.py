@@ -99,6 +99,7 @@ def curve(x: list[float], y: list[float], texts: list[str], hover: str) -> Figur
         "hovertemplate": f"{hover}<extra></extra>",
         "line": {"color": "@accent", "width": 2.5},
         "marker": {"color": "@accent", "size": 7},
+        "cliponaxis": False,
     }
 
 

@@ -134,6 +134,15 @@ def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress)
     return best
 
 
+def linear_path(difference: Floats, targets: PairTargets, weight: Floats) -> Floats:
+    """(dims, penalties) heads of one model along its regularisation path, from the strongest of PENALTIES to the weakest.
+
+    `difference` is (pairs, dims), `weight` (pairs, 1). Stopping early and penalising strongly are the same restraint here.
+    """
+    path = _LinearFit(torch.from_numpy(difference), targets).path(torch.from_numpy(weight))
+    return np.asarray(torch.cat(list(path), dim=1).numpy())
+
+
 class _LinearFit:
     """Newton-like steps for all models with one matrix that bounds every Hessian, so that one factorisation serves all.
 

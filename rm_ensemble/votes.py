@@ -11,7 +11,7 @@ from curate.intervals import Estimate, agreement_with_label, cluster_bootstrap, 
 from curate.options import VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, no_progress, write_parquet
-from curate.strength import one_scale
+from curate.strength import effective_votes, mean_correlation, member_correlation, one_scale
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
 from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, units
@@ -105,35 +105,3 @@ def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
 def _accuracy(difference: Floats, groups: NDArray[Any]) -> dict[str, Any] | None:
     estimate: Estimate | None = cluster_bootstrap(agreement_with_label(difference), groups)
     return estimate.to_dict() if estimate else None
-
-
-def member_correlation(differences: Floats) -> Floats:
-    """(members, members) correlation of the members' differences; a member that never differs correlates 0 with others.
-
-    Without verified pairs it counts shared signal as shared error, so that the effective votes are a lower bound.
-    """
-    centred = differences - differences.mean(axis=0)
-    norms = np.sqrt((centred**2).sum(axis=0))
-    unit = centred / np.where(norms > 0, norms, 1.0)
-    correlation = unit.T @ unit
-    np.fill_diagonal(correlation, 1.0)
-    return np.asarray(correlation)
-
-
-def mean_correlation(correlation: Floats) -> float:
-    """Mean over pairs of different members; 0 for a single member.
-
-    >>> mean_correlation(np.array([[1.0, 0.5], [0.5, 1.0]]))
-    0.5
-    """
-    n = len(correlation)
-    return float((correlation.sum() - np.trace(correlation)) / (n * (n - 1))) if n > 1 else 0.0
-
-
-def effective_votes(n_members: int, mean_correlation: float) -> float:
-    """How many independent votes the members are worth (Kish): M / (1 + (M - 1) rho), rho not below 0.
-
-    >>> round(effective_votes(5, 0.92), 2)   # five linear heads that differ by fold plan only
-    1.07
-    """
-    return n_members / (1 + (n_members - 1) * max(mean_correlation, 0.0))

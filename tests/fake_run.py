@@ -17,6 +17,7 @@ HOSTILE = (
     "<img src=x onerror=alert(2)>",
     "{{ 7 * 7 }} & \u202eabc",
 )
+HOSTILE_ANNOTATOR = '</script><img src=x onerror=alert(4)>\u202eann' + "n" * 100
 HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
 ALL_STAGES = ("load", "check", "vote", "strength", "decide")
 
@@ -71,8 +72,20 @@ def fake_strength(pairs: pl.DataFrame) -> pl.DataFrame:
             "strength_rank": mean.argsort().argsort() / (len(pairs) - 1),
             "label_prob": pl.Series(np.where(is_tie, np.nan, right)).fill_nan(None),
             "kind": kinds,
+            "verified": pl.Series([None] * len(pairs), dtype=pl.String),
+            "flip_p": pl.Series([None] * len(pairs), dtype=pl.Float64),
+            "keep_p": pl.Series([None] * len(pairs), dtype=pl.Float64),
         }
     )
+
+
+def fake_answers(strength: pl.DataFrame) -> pl.DataFrame:
+    """Every other pair verified, wrong where the mean is below zero; the first one is unsure, the last is a tie."""
+    row = pl.int_range(pl.len())
+    answer = pl.when(pl.col("strength_mean") < 0).then(pl.lit("wrong")).otherwise(pl.lit("right"))
+    asked = pl.when((row % 2 == 0) & (row > 0)).then(answer).when(row == 0).then(pl.lit("unsure"))
+    p_value = pl.when(asked.is_null() & (row < N_PAIRS - 1)).then(pl.col("strength_rank"))
+    return strength.with_columns(asked.alias("verified"), flip_p=p_value, keep_p=1 - p_value)
 
 
 def fake_decisions(strength: pl.DataFrame) -> pl.DataFrame:
@@ -95,6 +108,14 @@ def fake_decisions(strength: pl.DataFrame) -> pl.DataFrame:
 def estimate(value: float, low: float, high: float) -> dict[str, Any]:
     """An estimate as the stages write it."""
     return {"value": value, "low": low, "high": high, "n_pairs": N_PAIRS - 1, "n_groups": N_GROUPS}
+
+
+def fake_curve(predicted: tuple[float, ...], n_pairs: int) -> list[dict[str, Any]]:
+    """A reliability curve that is a point off everywhere."""
+    return [
+        {"mean_predicted": p, "observed": p + 0.01, "low": p - 0.05, "high": p + 0.07, "n_pairs": n_pairs}
+        for p in predicted
+    ]
 
 
 VOTE_FACTS = {
@@ -127,18 +148,101 @@ STRENGTH_FACTS = {
     ],
     "assumed_error_rate": 0.04,
     "assumption": "errors do not depend on the pair",
-    "agreement_curve": [
-        {"mean_predicted": p, "observed": p + 0.01, "low": p - 0.05, "high": p + 0.07, "n_pairs": 40}
-        for p in (0.2, 0.5, 0.8)
+    "slope": 2.0,
+    "agreement": {
+        "curve": fake_curve((0.2, 0.5, 0.8), 40),
+        "ece": {"value": 0.01, "low": 0.005, "high": 0.03},
+        "brier": estimate(0.2, 0.18, 0.22),
+        "n_pairs": 2 * (N_PAIRS - 1),
+    },
+    "kinds": {},
+}
+VERIFIED_FACTS = {
+    "n_unsure": 1,
+    "noise_rate": {"value": 0.139, "low": 0.106, "high": 0.178, "n_verified": 60, "n_wrong": 9},
+    "fit": "platt",
+    "label_prob": {
+        "curve": fake_curve((0.4, 0.9), 30),
+        "ece": {"value": 0.023, "low": 0.011, "high": 0.06},
+        "brier": estimate(0.071, 0.05, 0.09),
+        "n_pairs": 60,
+    },
+    "effective_votes": 2.25,
+    "error_correlation": 0.17,
+}
+ANNOTATOR_FACTS = {
+    "n_votes": 300,
+    "n_unnamed": 2,
+    "n_ties": 1,
+    "n_repeated": 0,
+    "n_pairs_voted": 100,
+    "n_pairs_several": 90,
+    "n_annotators": 9,
+    "n_judged": 7,
+    "n_reversed": 1,
+    "n_random": 0,
+    "agreement": 0.74,
+    "alpha": estimate(0.41, 0.38, 0.45),
+    "doubtful": [
+        {
+            "annotator": HOSTILE_ANNOTATOR,
+            "n_votes": 31,
+            "agreement": 0.21,
+            "low": 0.08,
+            "high": 0.4,
+            "verdict": "reversed",
+        }
     ],
-    "agreement_ece": 0.01,
+    "n_posterior": 100,
+}
+RULES = [
+    {"where": "label_prob < 0.3", "do": "drop", "reason": "label probably wrong", "n_pairs": 20},
+    {"where": "prompt = '<script>'", "do": "flip", "reason": "never", "n_pairs": 0},
+]
+GUARANTEE = {
+    "flips": {
+        "max_wrong": 0.2,
+        "n_tested": 59,
+        "n_flips": 7,
+        "wrong_share": 0.18,
+        "low": 0.08,
+        "high": 0.36,
+        "strength_below": -1.2,
+        "curve": [{"max_wrong": q, "n_flips": n} for q, n in ((0.05, 0), (0.1, 2), (0.2, 7), (0.4, 11))],
+    },
+    "kept": {
+        "n_tested": 59,
+        "curve": [
+            {"kept_share": 0.05, "n_kept": 3, "n_verified": 0, "wrong_share": None, "at_most": 1.0},
+            {"kept_share": 0.5, "n_kept": 30, "n_verified": 30, "wrong_share": 0.0, "at_most": 0.074},
+            {"kept_share": 1.0, "n_kept": 59, "n_verified": 60, "wrong_share": 0.15, "at_most": 0.23},
+        ],
+        "max_wrong": 0.1,
+        "n_kept": 40,
+        "n_kept_surely": 30,
+    },
 }
 
 
-def fake_run(path: Path, stages: tuple[str, ...] = ALL_STAGES, scoring: str = "out-of-fold", **votes: Any) -> Run:
-    """A run folder in which the given stages have run; `votes` replaces facts of the stage `vote`."""
+def decide_facts(guarantee: dict[str, Any] | None) -> dict[str, Any]:
+    """The facts of the stage `decide`: no policy asks for a guarantee where there is none."""
+    facts = {"policy": "auto", "help": "drop <most>; see --policy", "rules": RULES, "warnings": ["no rule <of> yours"]}
+    return {**facts, "asks_guarantee": guarantee is not None, **({"guarantee": guarantee} if guarantee else {})}
+
+
+def fake_run(
+    path: Path,
+    stages: tuple[str, ...] = ALL_STAGES,
+    scoring: str = "out-of-fold",
+    strength_facts: dict[str, Any] | None = None,
+    guarantee: dict[str, Any] | None = None,
+    **votes: Any,
+) -> Run:
+    """A run folder in which the given stages have run; `strength_facts` and `votes` add to the facts of their stages."""
     pairs = fake_pairs()
     strength = fake_strength(pairs)
+    if "verified" in (strength_facts or {}):
+        strength = fake_answers(strength)
     checks = pairs.select("pair_id", empty_response=False, length_ratio=pl.int_range(pl.len()) < 12)
     tables: dict[str, tuple[str, pl.DataFrame, dict[str, Any], dict[str, Any]]] = {
         "load": (
@@ -149,8 +253,8 @@ def fake_run(path: Path, stages: tuple[str, ...] = ALL_STAGES, scoring: str = "o
         ),
         "check": ("checks", checks, {"max_tokens": 256}, CHECK_FACTS),
         "vote": ("votes", pairs.select("pair_id"), {"members": 3, "scoring": scoring}, {**VOTE_FACTS, **votes}),
-        "strength": ("strength", strength, {}, STRENGTH_FACTS),
-        "decide": ("decisions", fake_decisions(strength), {"policy": "auto"}, {"policy": "auto"}),
+        "strength": ("strength", strength, {}, {**STRENGTH_FACTS, **(strength_facts or {})}),
+        "decide": ("decisions", fake_decisions(strength), {"policy": "auto"}, decide_facts(guarantee)),
     }
     run = Run(path)
     for stage in stages:
@@ -159,3 +263,10 @@ def fake_run(path: Path, stages: tuple[str, ...] = ALL_STAGES, scoring: str = "o
         run.record(stage, options, [path / f"{name}.parquet"], len(table), facts)
     run.update(versions={"prefcurate": "0.1.0"})
     return run
+
+
+def fake_verified_run(path: Path) -> Run:
+    """A run with verified pairs, annotators and a guarantee that its policy asks for."""
+    warnings = ["every <verified> label is wrong"]
+    facts = {"verified": VERIFIED_FACTS, "annotators": ANNOTATOR_FACTS, "warnings": warnings}
+    return fake_run(path, strength_facts=facts, guarantee=GUARANTEE)

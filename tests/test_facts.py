@@ -7,8 +7,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from fake_run import HOSTILE, HOSTILE_CATEGORY, N_GROUPS, N_PAIRS, estimate, fake_pairs, fake_run
+from fake_run import (
+    ANNOTATOR_FACTS,
+    GUARANTEE,
+    HOSTILE,
+    HOSTILE_CATEGORY,
+    N_GROUPS,
+    N_PAIRS,
+    RULES,
+    VERIFIED_FACTS,
+    estimate,
+    fake_pairs,
+    fake_run,
+    fake_verified_run,
+)
 
+from curate.guarantee_words import guarantee_words
 from reports.facts import FACTS_VERSION, N_POINTS, facts, histogram, lead_over_length, length_rule, scatter
 from reports.numbers import interval
 from reports.suspicious import text_limit
@@ -18,6 +32,11 @@ from reports.verdict import HEADLINES, judge, verdict
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return facts(fake_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return facts(fake_verified_run(tmp_path_factory.mktemp("verified")))
 
 
 def judged(means: list[float], leads: list[float], **columns: Any) -> pl.DataFrame:
@@ -36,9 +55,10 @@ def judged(means: list[float], leads: list[float], **columns: Any) -> pl.DataFra
     )
 
 
-def test_facts_are_versioned_json_without_nan(made: dict[str, Any]) -> None:
-    assert made["facts_version"] == FACTS_VERSION
-    assert json.loads(json.dumps(made, allow_nan=False)) == made
+def test_facts_are_versioned_json_without_nan(made: dict[str, Any], verified: dict[str, Any]) -> None:
+    for found in (made, verified):
+        assert found["facts_version"] == FACTS_VERSION
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_data_is_counted_from_the_pairs(made: dict[str, Any]) -> None:
@@ -144,9 +164,8 @@ def fake_run_table(made: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 def test_what_was_not_computed_is_missing(tmp_path: Path) -> None:
     made = facts(fake_run(tmp_path, stages=("load",)))
-    assert {"checks", "ensemble", "strength", "decisions", "suspicious", "clear_errors", "agreement"} & set(
-        made
-    ) == set()
+    parts = {"checks", "ensemble", "strength", "decisions", "suspicious", "clear_errors", "agreement", "label_prob"}
+    assert parts & set(made) == set()
     assert made["verdict"] == {"level": "unvoted", "headline": HEADLINES["unvoted"], "sentences": []}
     assert "accuracy" not in made["slices"][0]["parts"][0]
 
@@ -194,6 +213,110 @@ def test_the_verdict_gives_the_numbers(made: dict[str, Any]) -> None:
 def test_the_clear_pairs_are_never_called_the_noise_rate(made: dict[str, Any]) -> None:
     assert made["clear_errors"]["assumption"] == "errors do not depend on the pair"
     assert "noise rate" not in json.dumps(made)
+
+
+def test_without_verified_pairs_there_is_no_noise_rate_and_no_guarantee(made: dict[str, Any]) -> None:
+    assert not {"noise_rate", "annotators"} & set(made)
+    assert "guarantee" not in made["decisions"] and "given_truth" not in made["ensemble"]
+    assert "reliability" not in made["label_prob"]
+    assert not any("verified" in row for row in made["suspicious"])
+    assert not any("verified" in sentence for sentence in made["verdict"]["sentences"])
+
+
+def plain(sentences: list[str]) -> str:
+    return " ".join(sentences).replace("\u00a0", " ")
+
+
+def test_verified_pairs_give_the_noise_rate_in_words_and_numbers(verified: dict[str, Any]) -> None:
+    rate = verified["noise_rate"]
+    assert (rate["value"], rate["low"], rate["high"], rate["n_wrong"]) == (0.139, 0.106, 0.178, 9)
+    sentence = "13.9 % of the labels are wrong, 95 % interval 10.6 to 17.8 %, from 60 verified pairs."
+    assert plain([rate["sentence"]]) == sentence
+    assert sentence in plain(verified["verdict"]["sentences"])
+    assert rate["n_unsure"] == 1
+
+
+def test_reliability_is_that_of_the_stage(made: dict[str, Any], verified: dict[str, Any]) -> None:
+    assert made["agreement"]["ece"] == {"value": 0.01, "low": 0.005, "high": 0.03}
+    assert verified["label_prob"]["reliability"] == VERIFIED_FACTS["label_prob"]
+
+
+@pytest.mark.parametrize(
+    ("strength_facts", "sources", "words"),
+    [
+        ({}, ["formula"], ["For 119 pairs", "at a label error rate of 4.0 %", "assumes that errors do not depend"]),
+        ({"verified": VERIFIED_FACTS}, ["verified"], ["logistic curve (Platt) over strength_mean", "60 verified"]),
+        (
+            {"verified": {**VERIFIED_FACTS, "fit": "isotonic"}, "annotators": ANNOTATOR_FACTS},
+            ["annotators", "verified"],
+            ["For 100 pairs, label_prob is the posterior", "For the other 19 pairs", "isotonic"],
+        ),
+        (
+            {"annotators": ANNOTATOR_FACTS | {"n_posterior": 119}},
+            ["annotators"],
+            ["For 119 pairs, label_prob is the posterior", "votes err independently"],
+        ),
+        (
+            {"annotators": ANNOTATOR_FACTS},
+            ["annotators", "formula"],
+            ["the other 19 pairs, label_prob is computed", "errors do not depend on the pair"],
+        ),
+    ],
+)
+def test_what_made_label_prob_is_said_and_its_assumption_where_it_is_the_formula(
+    strength_facts: dict[str, Any], sources: list[str], words: list[str], tmp_path: Path
+) -> None:
+    found = facts(fake_run(tmp_path, strength_facts=strength_facts))
+    assert found["label_prob"]["sources"] == sources
+    said = plain(found["label_prob"]["sentences"])
+    assert all(word in said for word in words), said
+    assumed = "if label errors do not depend on the pair" in plain(found["verdict"]["sentences"])
+    assert assumed == ("formula" in sources)
+
+
+def test_effective_votes_given_the_truth_stand_beside_the_lower_bound(verified: dict[str, Any]) -> None:
+    assert verified["ensemble"]["effective_votes"] == 1.5
+    given_truth = {"effective_votes": 2.25, "error_correlation": 0.17, "n_verified": 60}
+    assert verified["ensemble"]["given_truth"] == given_truth
+    assert "without these, the lower bound is 1.5" in plain(verified["verdict"]["sentences"])
+
+
+def test_rules_and_guarantee_are_those_of_the_decision(verified: dict[str, Any]) -> None:
+    decided = verified["decisions"]
+    assert decided["rules"] == RULES
+    assert decided["guarantee"]["flips"] == GUARANTEE["flips"]
+    assert decided["guarantee"]["sentences"] == guarantee_words(GUARANTEE, True)
+
+
+def test_a_policy_that_asks_for_no_guarantee_gets_no_sentence(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, strength_facts={"verified": VERIFIED_FACTS}, guarantee=GUARANTEE)
+    record = run.manifest["stages"]["decide"]
+    record["facts"]["asks_guarantee"] = False
+    run.update(stages={**run.manifest["stages"], "decide": record})
+    guarantee = facts(run)["decisions"]["guarantee"]
+    assert (guarantee["is_asked"], guarantee["sentences"]) == (False, [])
+
+
+def test_warnings_of_every_stage_are_sentences(verified: dict[str, Any]) -> None:
+    assert verified["warnings"] == [
+        "The data is <mostly> not English.",
+        "Every <verified> label is wrong.",
+        "No rule <of> yours.",
+    ]
+
+
+def test_annotators_are_counted_and_what_is_unknown_is_missing(verified: dict[str, Any], tmp_path: Path) -> None:
+    assert verified["annotators"]["n_reversed"] == 1
+    assert "1 looks reversed and 0 look random; 2 have too few" in verified["annotators"]["sentence"]
+    unknown = ANNOTATOR_FACTS | {"alpha": None, "agreement": None, "n_judged": 0, "n_reversed": 0, "doubtful": []}
+    found = facts(fake_run(tmp_path, strength_facts={"annotators": unknown}))["annotators"]
+    assert not {"alpha", "agreement"} & set(found)
+    assert found["sentence"] == "None of 9 annotators cast votes enough to say who is in doubt."
+
+
+def test_suspicious_pairs_say_what_a_person_found(verified: dict[str, Any]) -> None:
+    answers = [row.get("verified") for row in verified["suspicious"][:4]]
+    assert answers == ["unsure", None, "wrong", None]
 
 
 def test_few_prompts_are_a_warning(tmp_path: Path) -> None:

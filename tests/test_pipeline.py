@@ -375,3 +375,114 @@ def test_an_interrupted_audit_is_resumed_by_the_same_command(data, audited, tmp_
     subprocess.run(arguments, check=True, capture_output=True, env={**os.environ, "NO_COLOR": "1"})
     for name in STAGE_FILES:
         assert sha256_of(tmp_path / "run" / name) == sha256_of(audited.path / name), name
+
+
+def answer(sampled: Path, pairs: pl.DataFrame, is_wrong: np.ndarray) -> None:
+    """Fills in what a person who is always right would write."""
+    right = dict(zip(pairs["pair_id"], (~is_wrong).tolist(), strict=True))
+    rows = pl.read_csv(sampled, infer_schema=False)
+    answers = [str(right[pair_id]).lower() for pair_id in rows["pair_id"]]
+    rows.with_columns(label_is_right=pl.Series(answers)).write_csv(sampled)
+
+
+def test_verified_pairs_certify_flips_that_are_mostly_right(run, command, is_wrong, tmp_path):
+    file = tmp_path / "verify.csv"
+    code, out, err = command("sample", run.path, "--n", "120", "--to", file)
+    assert code == 0, err
+    assert f"curate decide {run.path} --policy guaranteed --verified {file}" in out
+    assert command("sample", run.path, "--n", "120", "--to", file)[0] == 2  # not overwritten by accident
+    code, _, err = command("decide", run.path, "--policy", "guaranteed", "--verified", file)
+    assert (code, "no answer in label_is_right yet" in err) == (2, True)
+    answer(file, run.read("pairs"), is_wrong)
+    code, out, err = command(
+        "decide", run.path, "--policy", "guaranteed", "--verified", file, "--max-wrong-flips", "0.2"
+    )
+    assert code == 0, err
+    facts = run.stage("decide")["facts"]["guarantee"]["flips"]
+    assert f"{facts['n_flips']} of {facts['n_tested']} labels are certified as wrong: at most 20 % wrong" in out
+    decided = run.decisions
+    certified = (decided["reason"] == "certified wrong by verified pairs").to_numpy()
+    assert certified.sum() == facts["n_flips"] >= 6
+    assert is_wrong[certified].mean() > 0.6
+    verified = decided["reason"] == "verified"
+    assert ((decided["action"] == "flip").to_numpy() == is_wrong)[verified.to_numpy()].all()
+    assert int(verified.sum()) == 120
+    rate = run.stage("strength")["facts"]["verified"]["noise_rate"]
+    assert rate["low"] <= is_wrong.mean() <= rate["high"]
+    assert set(decided["action"]) == {"keep", "flip"}
+    assert command("report", run.path)[0] == 0
+
+
+def test_the_rest_may_be_decided_by_auto_and_what_is_kept_certified(run, command, is_wrong, tmp_path):
+    file = tmp_path / "verify.csv"
+    command("sample", run.path, "--n", "120", "--to", file)
+    answer(file, run.read("pairs"), is_wrong)
+    guaranteed = ("decide", run.path, "--policy", "guaranteed", "--verified", file)
+    assert command(*guaranteed, "--rest", "auto")[0] == 0
+    assert "label probably wrong" in set(run.decisions["reason"])
+    code, out, _ = command(*guaranteed, "--max-wrong-kept", "0.1")
+    assert code == 0
+    dropped = (run.decisions["action"] == "drop").to_numpy()
+    assert set(run.decisions["reason"].filter(pl.Series(dropped))) == {"not certified right (--max-wrong-kept)"}
+    kept = (run.decisions["action"] == "keep").to_numpy() & (run.decisions["reason"] != "verified").to_numpy()
+    assert "pairs are certified as right: at most 10 % of them are wrong on average" in out
+    assert is_wrong[kept].mean() < is_wrong.mean()
+
+
+def test_reversed_labels_are_said_and_not_flipped_in_silence(data, command, tmp_path):
+    rows = pl.read_ndjson(data).rename({"chosen": "rejected", "rejected": "chosen"})
+    reversed_data = tmp_path / "reversed.jsonl"
+    rows.write_ndjson(reversed_data)
+    run = pipeline.audit(reversed_data, tmp_path / "run", members=2)
+    file = tmp_path / "verify.csv"
+    command("sample", run.path, "--n", "60", "--to", file)
+    answer(file, run.read("pairs"), np.ones(N_PAIRS, dtype=bool))
+    code, out, err = command("decide", run.path, "--policy", "guaranteed", "--verified", file)
+    assert code == 0
+    assert "every verified label is wrong (60 of 60)" in err
+    assert "No flip could be certified" in out
+    assert set(run.decisions.filter(pl.col("action") == "flip")["reason"]) == {"verified"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "guaranteed"], "needs verified pairs: draw some with curate sample RUN --n 300 --to FILE"),
+        (["--verified", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["--policy", "guaranteed", "--max-wrong-flips", "0"], "--max-wrong-flips 0: give a share between 0 and 1"),
+        (["--max-wrong-kept", "1.5"], "--max-wrong-kept 1.5: give a share between 0 and 1"),
+        (["--max-wrong-flips", "0.1"], "no rule of policy auto asks for flip_is_certified; add --policy guaranteed"),
+        (["--rest", "drop"], "unknown --rest 'drop': choose one of keep, auto"),
+    ],
+)
+def test_a_guarantee_that_cannot_be_given_is_refused_first(arguments, message, command, data, tmp_path):
+    code, _, err = command("audit", data, "--out", tmp_path / "run", *arguments)
+    assert (code, message in err) == (2, True), err
+    assert not (tmp_path / "run").exists()
+
+
+def test_annotators_votes_are_combined_with_the_ensemble(tmp_path):
+    """Three voters per pair, one of them reversed: found out, and label_prob uses who voted what."""
+    wrong, is_wrong = sample(N_PAIRS, 0.15, 1, TOPICS[:20])
+    rng = np.random.default_rng(0)
+    truth = np.where(is_wrong, 0.0, 1.0)
+    rates = {"ann": 0.9, "bob": 0.85, "eve": 0.1}
+    votes = np.stack([np.where(rng.random(N_PAIRS) < rate, truth, 1 - truth) for rate in rates.values()], axis=1)
+    rows = [
+        {
+            "prompt": row["prompt"],
+            "response_a": row["chosen"],
+            "response_b": row["rejected"],
+            "label": 1.0,
+            "votes": given.tolist(),
+            "meta": {"annotator_ids": list(rates)},
+        }
+        for row, given in zip(wrong.to_dicts(), votes, strict=True)
+    ]
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = pipeline.audit(tmp_path / "votes.jsonl", tmp_path / "run", members=2)
+    found = run.stage("strength")["facts"]["annotators"]
+    assert [each["annotator"] for each in found["doubtful"]] == ["eve"]
+    assert found["n_posterior"] == N_PAIRS
+    looks_wrong = (run.strength["label_prob"] < 0.5).to_numpy()
+    assert (looks_wrong == is_wrong).mean() > 0.95

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from curate.errors import CurateError
-from curate.strength import one_scale, read_votes, strength, strength_rank
+from curate.strength import (
+    effective_votes,
+    mean_correlation,
+    member_correlation,
+    one_scale,
+    read_votes,
+    strength,
+    strength_rank,
+    votes_given_truth,
+)
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
@@ -65,3 +74,31 @@ def test_votes_of_another_run_are_refused(tmp_path):
     assert folds.tolist() == [[0], [0]]
     with pytest.raises(CurateError, match="not those of this run"):
         read_votes(tmp_path, pl.Series(["b", "a"]))
+
+
+def test_effective_votes():
+    assert effective_votes(10, 0.0) == 10
+    assert effective_votes(10, 1.0) == 1
+    assert effective_votes(10, -0.2) == 10  # never more than there are
+    assert effective_votes(5, 0.92) == pytest.approx(5 / (1 + 4 * 0.92))
+
+
+def test_correlation_of_members():
+    votes = np.array([[1.0, 2.0, 5.0], [-1.0, -2.0, 5.0], [0.5, 1.0, 5.0]])
+    correlation = member_correlation(votes)
+    assert correlation[0, 1] == pytest.approx(1.0)
+    assert correlation[0, 2] == 0.0  # a member that always says the same
+    assert mean_correlation(correlation) == pytest.approx(1 / 3)
+    assert mean_correlation(np.ones((1, 1))) == 0.0
+
+
+def test_votes_given_truth_are_those_of_the_errors():
+    """Members that share the signal and nothing else: their errors do not correlate, whatever the labels say."""
+    rng = np.random.default_rng(0)
+    is_wrong = rng.random(4_000) < 0.3
+    signal = np.where(is_wrong, -1.0, 1.0)[:, None]
+    found = votes_given_truth(signal + rng.normal(size=(4_000, 5)), is_wrong)
+    assert found["error_correlation"] == pytest.approx(0.0, abs=0.03)
+    assert found["effective_votes"] == pytest.approx(5, abs=0.6)
+    shared = signal + rng.normal(size=(4_000, 1)) + 0.1 * rng.normal(size=(4_000, 5))
+    assert votes_given_truth(shared, is_wrong)["effective_votes"] < 1.1

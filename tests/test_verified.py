@@ -32,7 +32,7 @@ def table(n=60):
     )
 
 
-def answered(pairs, answers, tmp_path, kind="jsonl"):
+def answered(answers, tmp_path, kind="jsonl"):
     rows = [{"pair_id": pair_id, "label_is_right": answer} for pair_id, answer in answers]
     path = tmp_path / f"answers.{kind}"
     if kind == "csv":
@@ -71,7 +71,7 @@ def test_a_sample_that_was_answered_reads_back(kind, tmp_path):
 def test_json_booleans_and_words_in_any_case_are_answers(tmp_path):
     pairs = table()
     path = answered(
-        pairs, [("d:train:1", True), ("d:train:2", False), ("d:train:3", " Unsure "), ("d:train:1", "TRUE")], tmp_path
+        [("d:train:1", True), ("d:train:2", False), ("d:train:3", " Unsure "), ("d:train:1", "TRUE")], tmp_path
     )
     assert read_verified(path, pairs)[1:4].to_list() == ["right", "wrong", "unsure"]
 
@@ -91,7 +91,7 @@ def test_json_booleans_and_words_in_any_case_are_answers(tmp_path):
 )
 def test_bad_answers_are_refused_with_their_place(answers, message, tmp_path):
     with pytest.raises(CurateError, match=message):
-        read_verified(answered(table(), answers, tmp_path), table())
+        read_verified(answered(answers, tmp_path), table())
 
 
 def test_answers_about_other_texts_are_refused(tmp_path):

@@ -1,20 +1,27 @@
 import numpy as np
-import pytest
+import polars as pl
 
-from rm_ensemble.votes import effective_votes, mean_correlation, member_correlation
-
-
-def test_effective_votes():
-    assert effective_votes(10, 0.0) == 10
-    assert effective_votes(10, 1.0) == 1
-    assert effective_votes(10, -0.2) == 10  # never more than there are
-    assert effective_votes(5, 0.92) == pytest.approx(5 / (1 + 4 * 0.92))
+from curate.options import VoteOptions
+from curate.pairs import PAIR_SCHEMA
+from rm_ensemble.votes import plan_members
 
 
-def test_correlation_of_members():
-    votes = np.array([[1.0, 2.0, 5.0], [-1.0, -2.0, 5.0], [0.5, 1.0, 5.0]])
-    correlation = member_correlation(votes)
-    assert correlation[0, 1] == pytest.approx(1.0)
-    assert correlation[0, 2] == 0.0  # a member that always says the same
-    assert mean_correlation(correlation) == pytest.approx(1 / 3)
-    assert mean_correlation(np.ones((1, 1))) == 0.0
+def pairs(n=40):
+    turn = [{"role": "assistant", "content": "text"}]
+    rows = [{"pair_id": str(i), "prompt": [], "chosen": turn, "rejected": turn, "group": str(i // 2)} for i in range(n)]
+    return pl.DataFrame(rows, schema=PAIR_SCHEMA).with_columns(is_heldout=pl.lit(False))
+
+
+def test_another_member_does_not_move_those_before_it():
+    few, few_seeds = plan_members(pairs(), VoteOptions(members=2))
+    more, more_seeds = plan_members(pairs(), VoteOptions(members=4))
+    assert more_seeds[: len(few_seeds)] == few_seeds
+    assert all(np.array_equal(one.fold, other.fold) for one, other in zip(few, more, strict=False))
+    assert len({plan.fold.tobytes() for plan in more}) == 4
+
+
+def test_out_of_fold_no_model_trains_on_a_prompt_that_it_scores():
+    for plan in plan_members(pairs(), VoteOptions(members=3, folds=4))[0]:
+        scores = plan.fold[:, None] == np.arange(4)
+        assert not (plan.weight[scores] > 0).any()
+        assert ((plan.weight > 0).sum(axis=1) == 3).all()

@@ -1,0 +1,171 @@
+"""Which score finds wrong labels best? Every detector on labels with known errors, beside the nulls and cleanlab.
+
+    python benchmarks/detection.py --data ../shared/data --cache runs/features
+
+Natural noise (single votes of ukp_convarg against the unanimous rest) and errors planted into trusted labels. The tool sees the
+labels with their errors only. A detector is a score per pair that is high where the label looks wrong.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from benchmarks.natural_noise import is_odd
+from benchmarks.planted import Sample, arguments, natural, plant, sample, table, vote
+from curate.calibration import fit_calibration
+from curate.intervals import length_difference
+from curate.pipeline import strength_table
+
+N_MEMBERS = 5
+PLANTED = (("uniform", 0.1), ("uniform", 0.2), ("uniform", 0.3), ("uniform", 0.4), ("near-tie", 0.2), ("longer", 0.1), ("side", 0.0))
+OTHER_SETS = ("hh_rlhf_test harmless-base", "gsm8k_solutions", "fine_grained_rlhf_dev", "oasst1_zh_rank", "alpaca_bon_gpt4turbo")
+OTHER_PLANTED = (("uniform", 0.2), ("longer", 0.2))
+N_OTHER_PAIRS = 1500
+
+
+class Labelling(NamedTuple):
+    """Pairs in the trusted orientation, and which labels are wrong."""
+
+    set: str
+    noise: str
+    sample: Sample
+    is_wrong: np.ndarray
+
+
+def labellings(options: argparse.Namespace) -> Any:
+    """Every set with every noise, one seed after the other."""
+    everything = arguments(options.data, options.cache)
+    gold, _ = natural(everything, 0)
+    clear = np.abs(vote(gold, np.zeros(gold.n_pairs, bool), members=2).mean)
+    for seed in range(options.draws):
+        found, is_wrong = natural(everything, seed)
+        odd = np.array([is_odd(side) for side in found.pairs["side"]])
+        if options.even_only:
+            yield Labelling("ukp_convarg", "natural, even sides", found.part(~odd), is_wrong[~odd]), seed
+        else:
+            yield Labelling("ukp_convarg", "natural", found, is_wrong), seed
+    if options.even_only:
+        return
+    for kind, rate in PLANTED:
+        for seed in range(options.seeds):
+            planted = plant(kind, rate, gold, clear, np.random.default_rng([seed, 1]))
+            yield Labelling("ukp_convarg, gold", f"{kind} {rate:.0%}" if rate else "one side reversed", gold, planted), seed
+    for name in OTHER_SETS:
+        part = sample(options.data, name, options.cache, N_OTHER_PAIRS)
+        for kind, rate in OTHER_PLANTED:
+            for seed in range(options.seeds):
+                planted = plant(kind, rate, part, np.zeros(0), np.random.default_rng([seed, 1]))
+                yield Labelling(name, f"{kind} {rate:.0%}", part, planted), seed
+
+
+def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Every detector's score, high = looks wrong, (pairs,); and the pairs that two methods flag by themselves, bool."""
+    _, _, sample, is_wrong = labelling
+    given = sample.turned(is_wrong)
+    by_prompt, by_pair = (vote(sample, is_wrong, members=N_MEMBERS, seed=seed, folds_by=by) for by in ("prompt", "pair"))
+    in_sample = vote(sample, is_wrong, members=N_MEMBERS, seed=seed, scoring="in-sample")
+    deviation = by_prompt.scaled.std(axis=1)
+    scores = {
+        "length null": length_difference(given.pairs),
+        "mean, folds by prompt": by_prompt.mean,
+        "vote share": (by_prompt.scaled > 0).mean(axis=1),
+        "mean / std": by_prompt.mean / np.maximum(deviation, 1e-6),
+        "single model": by_prompt.scaled[:, 0],
+        "weight-averaged member": by_prompt.averaged,
+        "in-sample mean": in_sample.mean,
+        "in-sample, averaged over training": in_sample.along,
+        "mean, folds by pair": by_pair.mean,
+        "fused: folds by prompt and by pair": by_prompt.mean + by_pair.mean,
+    }
+    flagged = {}
+    for name, votes in (("folds by prompt", by_prompt), ("folds by pair", by_pair)):
+        quality, issues = cleanlab(votes.mean, seed)
+        scores[f"cleanlab, {name}"] = quality
+        label_prob = strength_table(given.pairs, votes.raw, votes.fold, True)[0]["label_prob"].to_numpy()
+        flagged |= {f"cleanlab find_label_issues, {name}": issues, f"label_prob < .5, {name}": label_prob < 0.5}
+    null = scores["length null"]
+    if roc_auc_score(is_wrong, -null) < 0.5:  # where the shorter text wins
+        scores["length null"] = -null
+    return {name: -score for name, score in scores.items()}, flagged
+
+
+def cleanlab(mean: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """cleanlab's label quality and the issues it finds on our probabilities; A/B order is randomised, it rejects one class."""
+    is_a = np.random.default_rng([seed, 5]).random(len(mean)) < 0.5
+    agreement = fit_calibration(mean).agreement(mean)
+    of_a = np.where(is_a, agreement, 1 - agreement)
+    labels, probabilities = is_a.astype(int), np.stack([1 - of_a, of_a], axis=1)
+    quality = get_label_quality_scores(labels, probabilities, method="self_confidence")
+    return quality, np.asarray(find_label_issues(labels, probabilities, n_jobs=1))
+
+
+def measures(is_wrong: np.ndarray, suspicion: np.ndarray) -> dict[str, float]:
+    """AUROC, AUPRC and precision (= recall) at the budget = number of wrong labels."""
+    top = np.argsort(-suspicion, kind="stable")[: int(is_wrong.sum())]
+    return {
+        "AUROC": float(roc_auc_score(is_wrong, suspicion)),
+        "AUPRC": float(average_precision_score(is_wrong, suspicion)),
+        "precision at budget": float(is_wrong[top].mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real preference data")
+    parser.add_argument("--cache", type=Path, default=Path("runs/features"), help="folder that keeps the features")
+    parser.add_argument("--draws", type=int, default=5, help="draws of the natural noise")
+    parser.add_argument("--seeds", type=int, default=2, help="seeds of every planted noise")
+    parser.add_argument("--even-only", action="store_true", help="natural noise on sides that choices may be made on")
+    options = parser.parse_args()
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for labelling, seed in labellings(options):
+        cell = (labelling.set, labelling.noise)
+        scores, flagged = suspicions(labelling, seed)
+        row: dict[str, Any] = {"base": labelling.is_wrong.mean(), "n": labelling.sample.n_pairs}
+        row |= {name: measures(labelling.is_wrong, score) for name, score in scores.items()}
+        row |= {name: _flagged(labelling.is_wrong, issues) for name, issues in flagged.items()}
+        found.setdefault(cell, []).append(row)
+        print(cell, seed, {name: round(row[name]["AUROC"], 4) for name in scores}, flush=True)
+    print(f"\n## Ranking\n\n{table(_ranking(found))}\n\n## Flagged by themselves\n\n{table(_flags(found))}")
+
+
+def _flagged(is_wrong: np.ndarray, issues: np.ndarray) -> dict[str, float]:
+    n_hits = int((issues & is_wrong).sum())
+    precision, recall = n_hits / max(issues.sum(), 1), n_hits / is_wrong.sum()
+    return {"flagged": float(issues.mean()), "precision": precision, "recall": recall, "F1": 2 * n_hits / (issues.sum() + is_wrong.sum())}
+
+
+def _cells(rows: list[dict[str, Any]], name: str) -> dict[str, str]:
+    """Mean and, from two seeds on, standard deviation over seeds of each measure."""
+    columns = {key: np.array([row[name][key] for row in rows]) for key in rows[0][name]}
+    spread = {key: f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "" for key, values in columns.items()}
+    return {key: f"{values.mean():.3f}{spread[key]}" for key, values in columns.items()}
+
+
+def _ranking(found: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {"set": cell[0], "noise": cell[1], "pairs": f"{np.mean([row['n'] for row in rows]):.0f}"}
+        | {"wrong (base rate)": f"{np.mean([row['base'] for row in rows]):.3f}", "detector": name}
+        | _cells(rows, name)
+        for cell, rows in found.items()
+        for name in rows[0]
+        if isinstance(rows[0][name], dict) and "AUROC" in rows[0][name]
+    ]
+
+
+def _flags(found: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {"set": cell[0], "noise": cell[1], "method": name} | _cells(rows, name)
+        for cell, rows in found.items()
+        for name in rows[0]
+        if isinstance(rows[0][name], dict) and "F1" in rows[0][name]
+    ]
+
+
+if __name__ == "__main__":
+    main()
