@@ -22,8 +22,22 @@ from curate.intervals import length_difference
 from curate.pipeline import strength_table
 
 N_MEMBERS = 5
-PLANTED = (("uniform", 0.1), ("uniform", 0.2), ("uniform", 0.3), ("uniform", 0.4), ("near-tie", 0.2), ("longer", 0.1), ("side", 0.0))
-OTHER_SETS = ("hh_rlhf_test harmless-base", "gsm8k_solutions", "fine_grained_rlhf_dev", "oasst1_zh_rank", "alpaca_bon_gpt4turbo")
+PLANTED = (
+    ("uniform", 0.1),
+    ("uniform", 0.2),
+    ("uniform", 0.3),
+    ("uniform", 0.4),
+    ("near-tie", 0.2),
+    ("longer", 0.1),
+    ("side", 0.0),
+)
+OTHER_SETS = (
+    "hh_rlhf_test harmless-base",
+    "gsm8k_solutions",
+    "fine_grained_rlhf_dev",
+    "oasst1_zh_rank",
+    "alpaca_bon_gpt4turbo",
+)
 OTHER_PLANTED = (("uniform", 0.2), ("longer", 0.2))
 N_OTHER_PAIRS = 1500
 
@@ -54,7 +68,10 @@ def labellings(options: argparse.Namespace) -> Any:
     for kind, rate in PLANTED:
         for seed in range(options.seeds):
             planted = plant(kind, rate, gold, clear, np.random.default_rng([seed, 1]))
-            yield Labelling("ukp_convarg, gold", f"{kind} {rate:.0%}" if rate else "one side reversed", gold, planted), seed
+            yield (
+                Labelling("ukp_convarg, gold", f"{kind} {rate:.0%}" if rate else "one side reversed", gold, planted),
+                seed,
+            )
     for name in OTHER_SETS:
         part = sample(options.data, name, options.cache, N_OTHER_PAIRS)
         for kind, rate in OTHER_PLANTED:
@@ -67,7 +84,9 @@ def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], 
     """Every detector's score, high = looks wrong, (pairs,); and the pairs that two methods flag by themselves, bool."""
     _, _, sample, is_wrong = labelling
     given = sample.turned(is_wrong)
-    by_prompt, by_pair = (vote(sample, is_wrong, members=N_MEMBERS, seed=seed, folds_by=by) for by in ("prompt", "pair"))
+    by_prompt, by_pair = (
+        vote(sample, is_wrong, members=N_MEMBERS, seed=seed, folds_by=by) for by in ("prompt", "pair")
+    )
     in_sample = vote(sample, is_wrong, members=N_MEMBERS, seed=seed, scoring="in-sample")
     deviation = by_prompt.scaled.std(axis=1)
     scores = {
@@ -137,7 +156,12 @@ def main() -> None:
 def _flagged(is_wrong: np.ndarray, issues: np.ndarray) -> dict[str, float]:
     n_hits = int((issues & is_wrong).sum())
     precision, recall = n_hits / max(issues.sum(), 1), n_hits / is_wrong.sum()
-    return {"flagged": float(issues.mean()), "precision": precision, "recall": recall, "F1": 2 * n_hits / (issues.sum() + is_wrong.sum())}
+    return {
+        "flagged": float(issues.mean()),
+        "precision": precision,
+        "recall": recall,
+        "F1": 2 * n_hits / (issues.sum() + is_wrong.sum()),
+    }
 
 
 def _cells(rows: list[dict[str, Any]], name: str) -> dict[str, str]:

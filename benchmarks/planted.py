@@ -130,7 +130,9 @@ class Votes(NamedTuple):
 
     raw: np.ndarray
     fold: np.ndarray
-    averaged: np.ndarray  # (pairs,) of the model whose weights are the mean of all models', whether they saw the pair or not
+    averaged: (
+        np.ndarray
+    )  # (pairs,) of the model whose weights are the mean of all models', whether they saw the pair or not
     along: np.ndarray  # (pairs,) of the first member in training, averaged over its path from the strongest penalty on
 
     @property

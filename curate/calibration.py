@@ -20,6 +20,7 @@ LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no infor
 N_RATES = 91
 PROB_LIMITS = (0.001, 0.999)  # of what a fit to a few hundred answers may claim
 
+AFFORDABLE = 0.05
 FEWEST_FOR_ISOTONIC = 1000  # verified pairs; with fewer a curve of two numbers is closer
 N_CROSS_FITS = 5
 
@@ -102,6 +103,18 @@ def _binned(sizes: np.ndarray, agree: np.ndarray, n_bins: int = 500) -> tuple[np
     n_pairs = np.array([len(rows) for rows in bins], dtype=np.float64)
     n_agree = np.array([agree[rows].sum() for rows in bins])
     return np.array([sizes[rows].mean() for rows in bins]), n_agree, n_pairs - n_agree
+
+
+def affordable_flips(label_prob: np.ndarray, max_wrong: float) -> int:
+    """How many labels could be flipped, least likely right first, with at most a share `max_wrong` of the flips wrong.
+
+    As label_prob expects it; whether that is so only verified pairs can say.
+
+    >>> affordable_flips(np.array([0.9, 0.02, 0.06, 0.5]), max_wrong=0.05)   # mean .02, then .04, then .19
+    2
+    """
+    expected = np.cumsum(np.sort(label_prob)) / np.arange(1, len(label_prob) + 1)
+    return int((expected <= max_wrong).sum())
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,7 @@ def calibrate(
         agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
         facts |= {
             "slope": fitted.slope,
+            "affordable_flips": {"max_wrong": AFFORDABLE, "n_flips": affordable_flips(label_prob[judged], AFFORDABLE)},
             "assumed_error_rate": fitted.error_rate,
             "agreement": agreement_reliability(agreement[fitted_on], groups[fitted_on]),
         }

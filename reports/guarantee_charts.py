@@ -78,8 +78,8 @@ def kept(facts: Facts) -> Chart | None:
         annotations=notes,
     )
     caption = (
-        "Of the pairs that are not verified. Line: wrong labels among verified pairs that are as strong. Dashed: the upper bound that holds with 90 % "
-        "confidence at each share."
+        "Of the pairs that are not verified. Line: wrong labels among verified pairs that are as strong. "
+        "Dashed: the upper bound that holds with 90 % confidence at each share."
     )
     data = [*band(shares, wrong, at_most), bound, drawn]
     return Chart("chart-kept", _kept_title(found, points), caption, {"data": data, "layout": design}, 340)
@@ -97,7 +97,8 @@ def _kept_title(found: Facts, points: list[Facts]) -> str:
     if "n_kept" not in found:
         half = min(points, key=lambda point: abs(point["kept_share"] - 0.5))
         wrong, most = percent(half["wrong_share"]), percent(points[-1]["wrong_share"])
-        return f"Of the strongest {percent(half['kept_share'], 0)} {wrong} are wrong, of all {most}"
+        share = percent(half["kept_share"], 0)
+        return f"Among verified pairs, {wrong} of the strongest {share} are wrong, {most} of all"
     asked = short_percent(found["max_wrong"])
     if not found["n_kept"]:
         return f"No pair can be kept if at most {asked} may be wrong"

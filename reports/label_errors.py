@@ -47,36 +47,39 @@ def clear_errors(calibrated: Mapping[str, Any]) -> Facts | None:
 def label_prob(calibrated: Mapping[str, Any], table: pl.DataFrame) -> Facts | None:
     """What made label_prob, in `sources` and in sentences, and its reliability where there are verified pairs.
 
-    The sources are `annotators` (the posterior of their votes and the ensemble's) and, for pairs without such votes,
-    `verified` (a fit to verified pairs) or `formula` (from the agreement, at an assumed error rate).
+    The sources are `verified`, a fit to verified pairs, which replaces the others; `annotators`, the posterior of their votes
+    and the ensemble's; and for pairs without several votes `formula`, from the agreement at an assumed error rate.
     """
     n_pairs = len(table["label_prob"].drop_nulls()) if "label_prob" in table.columns else 0
-    if not n_pairs or not calibrated:
-        return None
-    verified, n_posterior = calibrated.get("verified"), calibrated.get("annotators", {}).get("n_posterior", 0)
-    made: dict[str, str] = {}
-    if n_posterior:
-        made["annotators"] = (
-            f"For {counted(n_posterior, 'pair')}, label_prob is the posterior of the annotators' votes and the "
-            "ensemble's. It assumes that votes err independently, given which response is better."
-        )
-    rest = f"For {'the other' if n_posterior else ''} {counted(n_pairs - n_posterior, 'pair')}, label_prob is"
-    if n_pairs > n_posterior and verified:
-        made["verified"] = _fit_sentence(" ".join(rest.split()), verified)
-    elif n_pairs > n_posterior and "assumed_error_rate" in calibrated:
-        made["formula"] = (
-            f"{' '.join(rest.split())} computed from the predicted agreement at a label error rate of "
-            f"{percent(calibrated['assumed_error_rate'])}. It assumes that {calibrated['assumption']}."
-        )
-    if not made:
+    verified = calibrated.get("verified")
+    made = {"verified": _fit_sentence(n_pairs, verified)} if verified else _unverified_sentences(n_pairs, calibrated)
+    if not n_pairs or not made:
         return None
     found: Facts = {"sources": list(made), "sentences": list(made.values())}
     return {**found, **({"reliability": verified["label_prob"]} if verified else {})}
 
 
-def _fit_sentence(beginning: str, verified: Mapping[str, Any]) -> str:
-    n_verified = counted(verified["noise_rate"]["n_verified"], "verified pair")
-    return f"{beginning} {FITS[verified['fit']]} over strength_mean, fitted to {n_verified}."
+def _fit_sentence(n_pairs: int, verified: Mapping[str, Any]) -> str:
+    fit, n_verified = FITS[verified["fit"]], counted(verified["noise_rate"]["n_verified"], "verified pair")
+    return f"For {counted(n_pairs, 'pair')}, label_prob is {fit} over strength_mean, fitted to {n_verified}."
+
+
+def _unverified_sentences(n_pairs: int, calibrated: Mapping[str, Any]) -> dict[str, str]:
+    """What made label_prob of how many pairs, and under which assumption, by source."""
+    n_posterior = min(calibrated.get("annotators", {}).get("n_posterior", 0), n_pairs)
+    made = {}
+    if n_posterior:
+        made["annotators"] = (
+            f"For {counted(n_posterior, 'pair')}, label_prob is the posterior of the annotators' votes and the "
+            "ensemble's. It assumes that votes err independently, given which response is better."
+        )
+    if n_pairs > n_posterior and "assumed_error_rate" in calibrated:
+        others = f"{'the other ' if n_posterior else ''}{counted(n_pairs - n_posterior, 'pair')}"
+        made["formula"] = (
+            f"For {others}, label_prob is computed from the predicted agreement at a label error rate of "
+            f"{percent(calibrated['assumed_error_rate'])}. It assumes that {calibrated['assumption']}."
+        )
+    return made
 
 
 def votes_given_truth(calibrated: Mapping[str, Any]) -> Facts | None:

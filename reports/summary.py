@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-HOW_TO_KNOW = (
-    "How many labels are wrong? Verify a random few hundred: curate sample RUN --n 300 --to FILE, then --verified FILE."
-)
+HOW_TO_KNOW = "How many labels are wrong? curate sample RUN --n 300 --to FILE, then --verified FILE"
 LEVEL_STYLES = {"useful": "bold green", "limited": "bold yellow", "weak": "bold red"}
 
 
@@ -46,12 +44,13 @@ def numbers(facts: Mapping[str, Any]) -> "Table":
         table.add_row("votes agree with labels", *_estimate(ensemble["accuracy"]))
         if "length" in ensemble:
             table.add_row(f"the {ensemble['length']['prefers']} response agrees", *_estimate(ensemble["length"]))
-    if "given_truth" in ensemble:
-        pairs = counted(ensemble["given_truth"]["n_verified"], "verified pair")
-        table.add_row("independent votes", f"{ensemble['given_truth']['effective_votes']:.1f}", f"by errors on {pairs}")
     if "effective_votes" in ensemble:
-        at_least = f"at least, of {ensemble['n_members']} members"
-        table.add_row("independent votes", f"{ensemble['effective_votes']:.1f}", at_least)
+        at_least, members = f"{ensemble['effective_votes']:.1f}", counted(ensemble["n_members"], "member")
+        if "given_truth" in ensemble:
+            value = f"{ensemble['given_truth']['effective_votes']:.1f}"
+            table.add_row("independent votes", value, f"of {members}, given the truth; at least {at_least} without")
+        else:
+            table.add_row("independent votes", at_least, f"at least, of {members}")
     clear = facts.get("clear_errors")
     if clear:
         point = next((point for point in clear["curve"] if point["top_share"] >= 0.05), clear["curve"][0])
@@ -77,8 +76,10 @@ def _add_certainty(table: "Table", facts: Mapping[str, Any]) -> None:
         words = f"95 % interval {decimal_interval(alpha, 2)}, {counted(annotators['n_annotators'], 'annotator')}"
         table.add_row("alpha of the annotators", decimal(alpha["value"]), words)
     n_doubtful = annotators["n_reversed"] + annotators["n_random"]
-    judged = f"{count(annotators['n_reversed'])} look reversed, {count(annotators['n_random'])} random"
-    table.add_row("annotators in doubt", count(n_doubtful), f"of {count(annotators['n_judged'])} judged: {judged}")
+    looks = f"{count(annotators['n_reversed'])} reversed, {count(annotators['n_random'])} random"
+    table.add_row(
+        "annotators in doubt", count(n_doubtful), f"of {count(annotators['n_judged'])} judged, by their looks {looks}"
+    )
 
 
 def checks(facts: Mapping[str, Any]) -> "Table | None":

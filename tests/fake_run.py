@@ -17,7 +17,7 @@ HOSTILE = (
     "<img src=x onerror=alert(2)>",
     "{{ 7 * 7 }} & \u202eabc",
 )
-HOSTILE_ANNOTATOR = '</script><img src=x onerror=alert(4)>\u202eann' + "n" * 100
+HOSTILE_ANNOTATOR = "</script><img src=x onerror=alert(4)>\u202eann" + "n" * 100
 HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
 ALL_STAGES = ("load", "check", "vote", "strength", "decide")
 

@@ -7,21 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import fake_run
+from fake_run import GUARANTEE, fake_run, fake_verified_run
 
-from reports.charts import Chart, charts
+from reports.charts import charts
 from reports.facts import facts
-from reports.marks import label
+from reports.guarantee_charts import certified_flips, kept
+from reports.marks import Chart, label
 
 ALL = {
     *("chart-accuracy", "chart-clear", "chart-agreement", "chart-correlation", "chart-strength", "chart-spread"),
     "chart-slice-0",
 }
+OF_VERIFIED = {"chart-label-prob", "chart-certified", "chart-kept"}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
+    return charts(facts(fake_run(tmp_path_factory.mktemp("run"))))
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
-    return charts(facts(fake_run(tmp_path_factory.mktemp("run"))))
+    return charts(facts(fake_verified_run(tmp_path_factory.mktemp("verified"))))
 
 
 def strings(value: Any) -> list[str]:
@@ -32,8 +39,9 @@ def strings(value: Any) -> list[str]:
     return [text for item in inside for text in strings(item)]
 
 
-def test_every_fact_has_its_chart(drawn: dict[str, Chart]) -> None:
-    assert set(drawn) == ALL
+def test_every_fact_has_its_chart(plain: dict[str, Chart], drawn: dict[str, Chart]) -> None:
+    assert set(plain) == ALL
+    assert set(drawn) == ALL | OF_VERIFIED
     assert all(chart.title and chart.caption and chart.height > 100 for chart in drawn.values())
 
 
@@ -59,14 +67,63 @@ def test_axes_have_titles_with_units(drawn: dict[str, Chart]) -> None:
         assert chart.figure["layout"]["xaxis"]["title"]["text"]
 
 
-def test_titles_state_the_message(drawn: dict[str, Chart]) -> None:
-    assert drawn["chart-accuracy"].title.replace("\u00a0", " ") == (
-        "Votes agree with 72.0 % of the labels, the longer response with 55.0 %"
+def titles(found: dict[str, Chart]) -> dict[str, str]:
+    return {name: chart.title.replace("\u00a0", " ") for name, chart in found.items()}
+
+
+def test_titles_state_the_message(plain: dict[str, Chart], drawn: dict[str, Chart]) -> None:
+    assert titles(plain)["chart-correlation"] == "3 members vote like 1.5 independent ones, at least"
+    said = titles(drawn)
+    assert said["chart-accuracy"] == "Votes agree with 72.0 % of the labels, the longer response with 55.0 %"
+    assert said["chart-clear"] == "Among the clearest 5 %, votes contradict 4.0 % of the labels"
+    assert said["chart-agreement"] == "Predicted agreement is off by 1.0 points on average"
+    assert said["chart-label-prob"] == "On verified pairs, label_prob is off by 2.3 points on average"
+    assert said["chart-correlation"] == "3 members vote like 2.2 independent ones, given the truth"
+    assert said["chart-certified"] == "7 flips are certified, on average at most 20 % of them wrong"
+    assert said["chart-kept"] == "68 % can be kept with at most 10 % wrong on average, 51 % with 90 % confidence"
+
+
+def certified(is_asked: bool = True, **flips: Any) -> Chart:
+    chart = certified_flips({"decisions": {"guarantee": {"is_asked": is_asked, "flips": GUARANTEE["flips"] | flips}}})
+    assert chart is not None
+    return chart
+
+
+def test_the_chart_of_flips_marks_the_chosen_share() -> None:
+    chart = certified()
+    assert [shape["x0"] for shape in chart.figure["layout"]["shapes"]] == [20]
+    assert [note["text"] for note in chart.figure["layout"]["annotations"]] == ["asked for"]
+    assert chart.figure["data"][0]["y"] == [0, 2, 7, 11]
+    assert certified(is_asked=False).figure["layout"]["annotations"][0]["text"] == "default"
+
+
+def test_the_chart_of_flips_says_where_none_is_certified() -> None:
+    none_here = certified(max_wrong=0.05, n_flips=0).title.replace("\u00a0", " ")
+    assert none_here == "No flip can be certified at 5 % wrong, the first ones at 10 %"
+    curve = [{"max_wrong": q, "n_flips": 0} for q in (0.05, 0.4)]
+    nowhere = certified(max_wrong=0.05, n_flips=0, curve=curve)
+    assert nowhere.title.replace("\u00a0", " ") == "No flip can be certified, even where 40 % may be wrong"
+    assert nowhere.figure["layout"]["yaxis"]["range"] == [0, 1]
+
+
+def test_the_chart_of_kept_pairs_leaves_out_what_no_verified_pair_tells() -> None:
+    found = {"n_tested": 59, "curve": GUARANTEE["kept"]["curve"]}
+    chart = kept({"decisions": {"guarantee": {"kept": found}}})
+    assert chart is not None
+    assert chart.title.replace("\u00a0", " ") == (
+        "Among verified pairs, 0.0 % of the strongest 50 % are wrong, 15.0 % of all"
     )
-    assert drawn["chart-clear"].title.replace("\u00a0", " ") == (
-        "Among the clearest 5 %, votes contradict 4.0 % of the labels"
-    )
-    assert drawn["chart-correlation"].title == "3 members vote like 1.5 independent ones, at least"
+    assert chart.figure["data"][-1]["x"] == [50, 100]
+    assert "shapes" not in chart.figure["layout"] or chart.figure["layout"]["shapes"] == []
+    nothing = {**found, "curve": found["curve"][:1]}
+    assert kept({"decisions": {"guarantee": {"kept": nothing}}}) is None
+
+
+def test_the_chart_of_kept_pairs_says_where_nothing_can_be_kept() -> None:
+    found = GUARANTEE["kept"] | {"n_kept": 0, "n_kept_surely": 0}
+    chart = kept({"decisions": {"guarantee": {"kept": found}}})
+    assert chart is not None
+    assert chart.title.replace("\u00a0", " ") == "No pair can be kept if at most 10 % may be wrong"
 
 
 def test_names_from_the_data_are_no_markup_in_a_chart(drawn: dict[str, Chart]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import HOSTILE, HOSTILE_CATEGORY, fake_run
+from fake_run import GUARANTEE, HOSTILE, HOSTILE_ANNOTATOR, HOSTILE_CATEGORY, fake_run, fake_verified_run
 
+from curate.guarantee_words import guarantee_words
 from reports.facts import facts
 from reports.page import json_in_script, page, write_report
 from reports.summary import summary
@@ -28,6 +29,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def html(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def verified_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = fake_verified_run(tmp_path_factory.mktemp("verified"))
+    write_report(run)
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def verified_html(verified_folder: Path) -> str:
+    return own_text((verified_folder / "report.html").read_text(encoding="utf-8"))
+
+
+def own_text(html: str) -> str:
+    """The page without its scripts, with plain spaces."""
+    return re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL).replace("\u00a0", " ")
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_is(folder: Path, tmp_path: Path) -> None:
@@ -74,6 +92,45 @@ def test_the_page_never_says_noise_rate(html: str) -> None:
     own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     assert "noise rate" not in own.lower()
     assert "errors do not depend on the pair" in own
+    assert "curate sample RUN --n 300 --to FILE" in own and "--verified FILE" in own
+
+
+def test_verified_pairs_show_the_noise_rate_first_and_never_the_clear_rate_as_such(verified_html: str) -> None:
+    wrong = verified_html.split('id="wrong"')[1]
+    sentence = "13.9 % of the labels are wrong, 95 % interval 10.6 to 17.8 %, from 60 verified pairs."
+    assert wrong.index(sentence) < wrong.index("Checks of the text") < wrong.index("error rate among clear pairs")
+    assert verified_html.count("noise rate") == 1 and "The noise rate: 9 of these 60 labels" in wrong
+    assert "(1 unsure answer counts as right)" in wrong
+    assert "<dt>labels are wrong</dt><dd>13.9 %</dd>" in verified_html
+    assert "curate sample RUN" not in verified_html
+
+
+def test_the_page_says_how_sure_it_is(verified_html: str) -> None:
+    sure = verified_html.split('id="sure"')[1].split('id="actions"', maxsplit=1)[0]
+    assert "Calibration error (ECE) 0.023 (95 % interval 0.011 to 0.060), Brier score 0.071 (0.050 to 0.090)" in sure
+    assert "Calibration error (ECE) 0.010 (95 % interval 0.005 to 0.030)" in sure
+    assert "fitted to 60 verified pairs" in sure
+    assert "at least 1.5" in verified_html
+
+
+def test_the_page_shows_rules_and_guarantee(verified_html: str) -> None:
+    actions = verified_html.split('id="actions"')[1].split('id="show"', maxsplit=1)[0]
+    assert "<code>label_prob &lt; 0.3</code>" in actions and "&lt;script&gt;" in actions
+    assert "drop &lt;most&gt;; see <code>--policy</code>" in actions
+    for sentence in guarantee_words(GUARANTEE, True):
+        assert sentence in actions
+    assert "not known" in actions  # no verified pair is as strong as the strongest 5 %
+
+
+def test_names_of_annotators_are_escaped_and_cut(verified_html: str) -> None:
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(4)&gt;" in verified_html
+    assert "<img" not in verified_html and "n" * 90 not in verified_html
+    assert "alpha 0.41 (95 % interval 0.38 to 0.45)" in verified_html
+
+
+def test_warnings_of_strength_and_decision_are_shown(verified_html: str) -> None:
+    for warning in ("Every &lt;verified&gt; label is wrong.", "No rule &lt;of&gt; yours."):
+        assert f"<li>{warning}</li>" in verified_html
 
 
 @pytest.mark.parametrize("stages", [("load",), ("load", "check"), ("load", "vote", "strength")])
@@ -102,6 +159,29 @@ def test_the_terminal_summary_has_the_same_numbers(folder: Path) -> None:
     ):
         assert part in text
     assert re.search(r"all +120 ", text)
+
+
+def test_the_terminal_summary_of_a_verified_run(verified_folder: Path, folder: Path) -> None:
+    from rich.console import Console
+
+    def printed(path: Path) -> str:
+        out = StringIO()
+        made = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+        Console(file=out, width=250).print(summary(made))
+        return re.sub(" +", " ", out.getvalue().replace("\u00a0", " "))
+
+    text = printed(verified_folder)
+    for part in (
+        "labels that are wrong 13.9 % 95 % interval 10.6 to 17.8 %, 60 verified pairs",
+        "calibration error of label_prob 0.023 95 % interval 0.011 to 0.060, 60 verified pairs",
+        "independent votes 2.2 of 3 members, given the truth; at least 1.5 without",
+        "alpha of the annotators 0.41 95 % interval 0.38 to 0.45, 9 annotators",
+        "annotators in doubt 1 of 7 judged, by their looks 1 reversed, 0 random",
+        "! Every <verified> label is wrong.",
+        *guarantee_words(GUARANTEE, True),
+    ):
+        assert part in text
+    assert "curate sample" not in text and "curate sample RUN --n 300 --to FILE" in printed(folder)
 
 
 def test_the_summary_of_an_unfinished_run(tmp_path: Path) -> None:
@@ -148,6 +228,15 @@ def test_plots_render_without_a_console_message(opened: Any) -> None:
     assert opened.get_log("browser") == []
 
 
+def test_plots_and_names_of_a_verified_run_render(browser: Any, verified_folder: Path) -> None:
+    browser.get((verified_folder / "report.html").as_uri())
+    n_drawn = browser.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
+    assert n_drawn == 10
+    assert browser.get_log("browser") == []
+    assert texts(browser, "bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
+    assert browser.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
+
+
 def test_hostile_texts_stay_text(opened: Any) -> None:
     shown = " ".join(texts(opened, "#pairs td.text"))
     for text in HOSTILE:
@@ -185,14 +274,15 @@ def test_long_rows_unfold(opened: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_a_phone_scrolls_one_way_only_and_colours_follow(opened: Any, mode: str) -> None:
+def test_a_phone_scrolls_one_way_only_and_colours_follow(browser: Any, verified_folder: Path, mode: str) -> None:
+    browser.get((verified_folder / "report.html").as_uri())
     size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = [{"name": "prefers-color-scheme", "value": mode}]
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    opened.refresh()
-    assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    browser.refresh()
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     ink = {"light": "rgb(28, 35, 48)", "dark": "rgb(233, 231, 226)"}[mode]
-    drawn = opened.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
+    drawn = browser.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
     assert drawn == ink
-    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
