@@ -20,7 +20,6 @@ LARGEST_ERROR_RATE = 0.45  # at one half the formula for label_prob has no infor
 N_RATES = 91
 PROB_LIMITS = (0.001, 0.999)  # of what a fit to a few hundred answers may claim
 
-AFFORDABLE = 0.05
 FEWEST_FOR_ISOTONIC = 1000  # verified pairs; with fewer a curve of two numbers is closer
 N_CROSS_FITS = 5
 
@@ -204,7 +203,6 @@ def calibrate(
         agreement[judged], label_prob[judged] = fitted.agreement(mean[judged]), fitted.label_prob(mean[judged])
         facts |= {
             "slope": fitted.slope,
-            "affordable_flips": {"max_wrong": AFFORDABLE, "n_flips": affordable_flips(label_prob[judged], AFFORDABLE)},
             "assumed_error_rate": fitted.error_rate,
             "agreement": agreement_reliability(agreement[fitted_on], groups[fitted_on]),
         }

@@ -37,4 +37,4 @@ def _kept_words(kept: Mapping[str, Any]) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.1f} %".replace(".0 %", " %")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.calibration import affordable_flips
 from curate.guarantee_words import guarantee_words
 from curate.intervals import agreement_with_label, cluster_bootstrap, length_difference
 from curate.pairs import is_tie
@@ -29,6 +30,7 @@ KINDS = {  # from most to least doubtful
     "easy": "the votes are firmly for the label",
 }
 ACTIONS = ("keep", "smooth", "flip", "drop")
+AFFORDABLE = 0.05  # of flips may be wrong
 N_BINS = 60  # even, so that zero lies on an edge
 N_POINTS = 4000  # more points than this say nothing new and make the page slow
 
@@ -249,10 +251,15 @@ def strength(table: pl.DataFrame) -> Facts | None:
 
 
 def votes_against(judged: pl.DataFrame) -> Facts:
-    """How many labels the votes are against, and the share of these that is expected to be wrong by label_prob."""
+    """How many labels the votes are against, the share of these that is expected to be wrong by label_prob, and how many
+    flips label_prob would carry with at most one in twenty of them wrong.
+    """
     against = judged.filter(pl.col("strength_mean") < 0)
     right = against["label_prob"].drop_nulls().to_numpy()
     expected = {"expected_wrong_share": float(np.mean(1 - right))} if len(right) else {}
+    likely = judged["label_prob"].drop_nulls().to_numpy()
+    if len(likely):
+        expected["affordable_flips"] = affordable_flips(likely, AFFORDABLE)
     return {"n_pairs": len(against), "n_judged": len(judged), **expected}
 
 
