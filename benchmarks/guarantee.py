@@ -57,7 +57,7 @@ def subset(mean: np.ndarray, is_wrong: np.ndarray, sides: np.ndarray, n: int, se
     """What `n` random verified pairs give: per level the wrong share and recall of flips, and the rest of the figures."""
     asked = np.zeros(len(mean), dtype=bool)
     asked[np.random.default_rng([seed, n]).choice(len(mean), n, replace=False)] = True
-    answers = Answers(asked & ~is_wrong, asked & is_wrong, ~asked)
+    answers = Answers(asked & ~is_wrong, asked & is_wrong, np.zeros_like(asked), ~asked)
     flip_p, keep_p = p_values(mean, answers)
     found: dict[str, Any] = {}
     for level in LEVELS:

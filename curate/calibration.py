@@ -4,12 +4,14 @@ Two quantities, never mixed: *agreement*, the chance that another label of the s
 *label_prob*, the chance that the given label is right. Both need out-of-fold votes; in-sample votes give neither.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from curate.errors import CurateError
 from curate.guarantee import Answers, p_values
 from curate.intervals import agreement_with_label
 from curate.noise_rate import ASSUMPTION, error_rate_among_clear, noise_rate
@@ -132,18 +134,16 @@ class VerifiedCalibration:
         return np.asarray(np.clip(fitted, *PROB_LIMITS))
 
 
-def fit_verified(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
-    """A monotone fit of "the label is right" on strength_mean, both (verified,): Platt below 1,000 pairs, isotonic above.
+def platt(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
+    """A logistic fit of "the label is right" on strength_mean, both (verified,).
 
     Platt's targets, (n_right + 1) / (n_right + 2) and 1 / (n_wrong + 2), keep the fit finite where the two sides do not mix
     (Platt 1999); a slope below 0 would mean that a vote for a label speaks against it, and is taken as 0.
 
-    >>> fitted = fit_verified(np.zeros(98), np.repeat([1.0, 0.0], [78, 20]))   # no signal: about the base rate
+    >>> fitted = platt(np.zeros(98), np.repeat([1.0, 0.0], [78, 20]))   # no signal: about the base rate
     >>> fitted.label_prob(np.array([-2.0, 2.0])).round(2).tolist()
     [0.8, 0.8]
     """
-    if len(mean) >= FEWEST_FOR_ISOTONIC:
-        return _isotonic(mean, is_right)
     from scipy.optimize import minimize
 
     n_right, n_wrong = is_right.sum(), (1 - is_right).sum()
@@ -157,24 +157,33 @@ def fit_verified(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
     return VerifiedCalibration(float(slope), float(intercept))
 
 
-def _isotonic(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
-    """Steps of equal fitted chance, each with a knot at either end."""
+def isotonic(mean: np.ndarray, is_right: np.ndarray) -> VerifiedCalibration:
+    """The rising step function closest to "the label is right", both (verified,), with a knot at either end of a step.
+
+    Pairs of equal strength are one point, so that their order says nothing.
+
+    >>> isotonic(np.array([0.0, 0.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.9])).label_prob(np.array([0.0])).round(3).tolist()
+    [0.667]
+    """
     from scipy.optimize import isotonic_regression
 
-    ordered = np.argsort(mean, kind="stable")
-    fitted = isotonic_regression(is_right[ordered].astype(np.float64))
+    points, place, sizes = np.unique(mean, return_inverse=True, return_counts=True)
+    fitted = isotonic_regression(np.bincount(place, is_right) / sizes, weights=sizes)
     ends = np.unique(np.concatenate([fitted.blocks[:-1], fitted.blocks[1:] - 1]))
-    return VerifiedCalibration(knots=(mean[ordered][ends], fitted.x[ends]))
+    return VerifiedCalibration(knots=(points[ends], fitted.x[ends]))
 
 
-def cross_fitted(mean: np.ndarray, is_right: np.ndarray, groups: np.ndarray) -> np.ndarray:
+Fit = Callable[[np.ndarray, np.ndarray], VerifiedCalibration]
+
+
+def cross_fitted(fit: Fit, mean: np.ndarray, is_right: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """label_prob of each verified pair from a fit to the verified pairs of other prompts, (verified,)."""
     _, position = np.unique(groups, return_inverse=True)
     fold = np.random.default_rng(0).permutation(position.max() + 1)[position] % N_CROSS_FITS
     predicted = np.empty(len(mean))
     for unseen in (fold == n for n in range(N_CROSS_FITS)):
         if unseen.any():
-            predicted[unseen] = fit_verified(mean[~unseen], is_right[~unseen]).label_prob(mean[unseen])
+            predicted[unseen] = fit(mean[~unseen], is_right[~unseen]).label_prob(mean[unseen])
     return predicted
 
 
@@ -217,23 +226,29 @@ def calibrate_on_verified(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Replaces `label_prob` by a fit to the verified pairs, adds `verified`, `flip_p` and `keep_p`, and says what they show.
 
-    The facts: the noise rate with its interval, and the reliability of label_prob, cross-fitted: each verified pair is judged
-    by a fit that has not seen its prompt.
+    Below 1,000 verified pairs the fit is Platt's, from there on isotonic. The facts: the noise rate with its interval, and,
+    from five prompts on, the reliability of label_prob, cross-fitted: each verified pair is judged by a fit that has not
+    seen its prompt.
     """
     mean = strength["strength_mean"].to_numpy()
     judged = ~is_tie & ~np.isnan(mean)
     answers = Answers.of(verified, judged)
     asked = answers.right | answers.wrong
+    if not asked.any():
+        raise CurateError("--verified: every answer is unsure, so nothing is known; answer true or false where you can")
     is_right = answers.right[asked].astype(np.float64)
     label_prob, (flip_p, keep_p) = np.full(len(mean), np.nan), p_values(mean, answers)
-    label_prob[judged] = fit_verified(mean[asked], is_right).label_prob(mean[judged])
-    predicted = cross_fitted(mean[asked], is_right, groups[asked])
-    facts = {
-        "n_unsure": int((verified == "unsure").sum()),
+    fit = platt if asked.sum() < FEWEST_FOR_ISOTONIC else isotonic
+    label_prob[judged] = fit(mean[asked], is_right).label_prob(mean[judged])
+    facts: dict[str, Any] = {
+        "n_unsure": int(answers.unsure.sum()),
         "noise_rate": noise_rate(mean[judged], np.flatnonzero(asked[judged]), 1 - is_right),
-        "fit": "platt" if asked.sum() < FEWEST_FOR_ISOTONIC else "isotonic",
-        "label_prob": reliability(predicted, is_right, groups[asked]),
+        "fit": fit.__name__,
     }
+    if len(np.unique(groups[asked])) >= N_CROSS_FITS:
+        facts["label_prob"] = reliability(
+            cross_fitted(fit, mean[asked], is_right, groups[asked]), is_right, groups[asked]
+        )
     columns = {"label_prob": label_prob, "flip_p": flip_p, "keep_p": keep_p}
     table = strength.with_columns(
         verified, *(pl.Series(name, values).fill_nan(None) for name, values in columns.items())

@@ -23,6 +23,7 @@ from curate.options import FeatureOptions, RetrainOptions, VoteOptions
 from curate.pipeline import DecideOptions, StrengthOptions
 from curate.run import Run
 from curate.terminal import (
+    printable,
     progress_bars,
     show_comparison,
     show_counts,
@@ -90,7 +91,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except CurateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:  # no such permission, a disk that is full, a folder where a file should be
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
@@ -150,7 +151,9 @@ def vote(run: RunArgument, voting: VoteOptions, overwrite: Overwrite = False) ->
 def sample(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="the .csv or .jsonl file to write")],
-    n: Annotated[int, typer.Option("--n", help="pairs to draw; 300 certify flips of 1 % of the data at 30 %")] = 300,
+    n: Annotated[
+        int, typer.Option("--n", help="pairs to draw; the more are verified, the more can be certified")
+    ] = 300,
     seed: Annotated[int, typer.Option("--seed", help="seed of the draw")] = 0,
     overwrite: Overwrite = False,
 ) -> None:

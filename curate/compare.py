@@ -8,6 +8,7 @@ import polars as pl
 
 from curate.policy import ACTIONS, Policy, decide
 from curate.run import Progress, no_progress
+from curate.strength import known_label_prob
 
 Worth = Callable[[pl.DataFrame, Policy], dict[str, Any]]
 """The comparison of curated and raw after a retrain on the decisions of a policy (comparison.json)."""
@@ -30,7 +31,7 @@ def compare(
     for i, (name, policy) in enumerate(policies.items()):
         progress("policies", i, len(policies))
         decided[name] = decide(pairs, checks, strength, policy)
-        found[name] = {"help": policy.help, **effects(decided[name]["action"], strength["label_prob"])}
+        found[name] = {"help": policy.help, **effects(decided[name]["action"], known_label_prob(strength))}
         if worth is not None:
             found[name]["retrain"] = worth(decided[name], policy)
     progress("policies", len(policies), len(policies))

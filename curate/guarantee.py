@@ -18,21 +18,38 @@ CONFIDENCE = 0.9  # of the bounds that hold with confidence instead of on averag
 
 @dataclass(frozen=True)
 class Answers:
-    """The verified pairs of a run: which are `right` (unsure counts as right) and which `wrong`, and who is `tested`.
+    """The verified pairs of a run, `right`, `wrong` and `unsure`, and those `tested`; all are (pairs,) of bool.
 
-    All are (pairs,) of bool; the tested pairs are those with a label and votes that nobody verified.
+    The tested pairs are those with a label and votes that nobody verified. An unsure answer counts against whatever is to be
+    certified: as right where flips are, as wrong where kept pairs are; rates and label_prob leave it out.
     """
 
     right: np.ndarray
     wrong: np.ndarray
+    unsure: np.ndarray
     tested: np.ndarray
 
     @classmethod
     def of(cls, verified: pl.Series, judged: np.ndarray) -> "Answers":
         """From the column `verified` and (pairs,) true where a pair has a label and votes."""
-        wrong = (verified == "wrong").fill_null(False).to_numpy() & judged
-        asked = verified.is_not_null().to_numpy() & judged
-        return cls(asked & ~wrong, wrong, judged & ~asked)
+        right, wrong, unsure = (
+            (verified == answer).fill_null(False).to_numpy() & judged for answer in ("right", "wrong", "unsure")
+        )
+        return cls(right, wrong, unsure, judged & ~(right | wrong | unsure))
+
+    @property
+    def may_be_right(self) -> np.ndarray:
+        """The reference of flips."""
+        return np.asarray(self.right | self.unsure)
+
+    @property
+    def may_be_wrong(self) -> np.ndarray:
+        """The reference of kept pairs."""
+        return np.asarray(self.wrong | self.unsure)
+
+    @property
+    def n_asked(self) -> int:
+        return int(self.right.sum() + self.may_be_wrong.sum())
 
 
 def conformal_p_values(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -65,8 +82,8 @@ def certified(p_values: np.ndarray, level: float) -> np.ndarray:
 def p_values(mean: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     """`flip_p` under "the label is right" and `keep_p` under "the label is wrong"; NaN for pairs that are not tested."""
     flip, keep = np.full((2, len(mean)), np.nan)
-    flip[answers.tested] = conformal_p_values(mean[answers.tested], mean[answers.right])
-    keep[answers.tested] = conformal_p_values(-mean[answers.tested], -mean[answers.wrong])
+    flip[answers.tested] = conformal_p_values(mean[answers.tested], mean[answers.may_be_right])
+    keep[answers.tested] = conformal_p_values(-mean[answers.tested], -mean[answers.may_be_wrong])
     return flip, keep
 
 
@@ -80,7 +97,7 @@ def keep_level(max_wrong_kept: float, n_wrong: int, n_verified: int) -> float:
     True
     """
     at_most = wrong_share_at_most(n_wrong, n_verified)
-    return np.inf if at_most <= max_wrong_kept else min(1.0, max_wrong_kept / at_most)
+    return np.inf if at_most <= max_wrong_kept else max_wrong_kept / at_most
 
 
 def wrong_share_at_most(n_wrong: int, n_verified: int, confidence: float = CONFIDENCE) -> float:
@@ -104,8 +121,8 @@ def certify(strength: pl.DataFrame, max_wrong_flips: float, max_wrong_kept: floa
     if strength["flip_p"].is_not_null().any():
         flip = pl.Series("flip_is_certified", certified(_floats(strength["flip_p"]), max_wrong_flips))
         if max_wrong_kept is not None:
-            is_wrong = strength["verified"].drop_nulls() == "wrong"
-            level = keep_level(max_wrong_kept, int(is_wrong.sum()), len(is_wrong))
+            may_be_wrong = strength.filter(pl.col("strength_mean").is_not_null())["verified"].drop_nulls() != "right"
+            level = keep_level(max_wrong_kept, int(may_be_wrong.sum()), len(may_be_wrong))
             keep = pl.Series("keep_is_certified", _kept(_floats(strength["keep_p"]), level))
     return strength.with_columns(flip, keep)
 
@@ -126,12 +143,12 @@ def flip_facts(mean: np.ndarray, answers: Answers, max_wrong_flips: float) -> di
     """
     flip_p, _ = p_values(mean, answers)
     n_flips, n_tested, n_right = (
-        int(found.sum()) for found in (certified(flip_p, max_wrong_flips), answers.tested, answers.right)
+        int(found.sum()) for found in (certified(flip_p, max_wrong_flips), answers.tested, answers.may_be_right)
     )
-    facts: dict[str, Any] = {"max_wrong": max_wrong_flips, "n_tested": n_tested, "n_flips": n_flips}
+    facts: dict[str, Any] = {"max_wrong": max_wrong_flips, "n_tested": n_tested, "n_right": n_right, "n_flips": n_flips}
     if n_flips:
         threshold = np.sort(mean[answers.tested])[n_flips - 1]
-        n_below = int((mean[answers.right] <= threshold).sum())
+        n_below = int((mean[answers.may_be_right] <= threshold).sum())
         facts |= _wrong_share(n_below, n_right, n_tested / n_flips) | {"strength_below": float(threshold)}
     else:
         facts["n_more"] = more_needed(mean, answers, max_wrong_flips)
@@ -143,7 +160,7 @@ def flip_facts(mean: np.ndarray, answers: Answers, max_wrong_flips: float) -> di
 def _wrong_share(n_below: int, n_right: int, tested_per_flip: float) -> dict[str, float]:
     """The share of wrong flips where all tested labels could be right: the clean share below a threshold, per flip.
 
-    The clean share below the k-th of n clean scores is Beta(k, n + 1 - k) over draws.
+    The clean share below the k-th of n clean scores is Beta(k, n + 1 - k) over draws. An upper estimate, since some are wrong.
     """
     from scipy.stats import beta
 
@@ -161,8 +178,8 @@ def more_needed(mean: np.ndarray, answers: Answers, max_wrong_flips: float) -> i
     (1 + n s) / (n + 1) <= q k / m; s is known from these answers only, so the number is a guide. Of the verified pairs some
     are wrong, which the number allows for.
     """
-    tested, right = np.sort(mean[answers.tested]), np.sort(mean[answers.right])
-    n_right, n_asked = len(right), len(right) + int(answers.wrong.sum())
+    tested, right = np.sort(mean[answers.tested]), np.sort(mean[answers.may_be_right])
+    n_right, n_asked = len(right), answers.n_asked
     if not len(tested) or not n_right:
         return None
     allowed = max_wrong_flips * np.arange(1, len(tested) + 1) / len(tested)
@@ -182,12 +199,11 @@ def kept_facts(mean: np.ndarray, answers: Answers, max_wrong_kept: float | None)
     whose upper bound is not above it, which is a statement of 90 % confidence and the stricter one.
     """
     curve = kept_curve(mean, answers)
-    n_right, n_wrong, n_tested = (int(found.sum()) for found in (answers.right, answers.wrong, answers.tested))
-    facts: dict[str, Any] = {"n_tested": n_tested, "curve": curve}
+    facts: dict[str, Any] = {"n_tested": int(answers.tested.sum()), "curve": curve}
     if max_wrong_kept is None:
         return facts
     _, keep_p = p_values(mean, answers)
-    level = keep_level(max_wrong_kept, n_wrong, n_right + n_wrong)
+    level = keep_level(max_wrong_kept, int(answers.may_be_wrong.sum()), answers.n_asked)
     surely = [point["n_kept"] for point in curve if point["at_most"] <= max_wrong_kept]
     return facts | {
         "max_wrong": max_wrong_kept,
@@ -204,7 +220,7 @@ def kept_curve(mean: np.ndarray, answers: Answers, n_points: int = 20) -> list[d
     points = []
     for share in np.linspace(0, 1, n_points + 1)[1:]:
         threshold = tested[max(round(share * len(tested)), 1) - 1]
-        n_wrong = int((mean[answers.wrong] >= threshold).sum())
+        n_wrong = int((mean[answers.may_be_wrong] >= threshold).sum())
         n_asked = n_wrong + int((mean[answers.right] >= threshold).sum())
         points.append(
             {

@@ -19,7 +19,9 @@ def _flip_words(flips: Mapping[str, Any]) -> list[str]:
             f"{flips['n_flips']:,} of {flips['n_tested']:,} labels are certified as wrong: {asked}; "
             f"this draw: about {_percent(flips['wrong_share'])}, {spread}."
         ]
-    if flips["n_more"] is None:
+    if not flips["n_tested"] or not flips["n_right"]:
+        more = "no pair is left to test" if flips["n_right"] else "none of their labels was right"
+    elif flips["n_more"] is None:
         more = "more of them would not help: these votes do not tell wrong labels from right ones firmly enough"
     else:
         more = f"certifying the first ones takes at least {flips['n_more']:,} more, as far as these say"

@@ -1,5 +1,6 @@
 """Intervals of data-set-level numbers: bootstrap over prompt groups, since pairs of one prompt are not independent."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import polars as pl
 
 N_RESAMPLES = 2000
+MOST_CLUSTERS = 20_000  # more groups than this are drawn in bundles: bounded time, the same spread
 FEWEST_GROUPS = 20  # with fewer groups the cluster bootstrap is too narrow (METHODS.md section 6)
 
 
@@ -44,17 +46,28 @@ def cluster_bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> 
     """
     if len(values) == 0:
         return None
-    _, position = np.unique(groups, return_inverse=True)
+    position, n_groups = clusters(groups)
     sums = np.bincount(position, weights=values.astype(np.float64))
     sizes = np.bincount(position).astype(np.float64)
-    n_groups = len(sums)
-    rng = np.random.default_rng(seed)
-    means = np.empty(N_RESAMPLES)
-    for i in range(N_RESAMPLES):  # one resample at a time: a (resamples, groups) matrix would not fit large data
-        times = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
-        means[i] = times @ sums / (times @ sizes)
+    means = np.array([times @ sums / (times @ sizes) for times in resamples(len(sums), seed)])
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high), len(values), n_groups)
+
+
+def clusters(groups: np.ndarray) -> tuple[np.ndarray, int]:
+    """(pairs,) the cluster of each pair, from 0, and how many groups there are: a cluster is a group, or a bundle of them."""
+    names, position = np.unique(groups, return_inverse=True)
+    return position % MOST_CLUSTERS, len(names)
+
+
+def resamples(n_clusters: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn, (clusters,), in each resample: as many draws as clusters, with replacement.
+
+    One at a time: a (resamples, clusters) matrix would not fit large data.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(N_RESAMPLES):
+        yield np.bincount(rng.integers(0, n_clusters, n_clusters), minlength=n_clusters)
 
 
 def agreement_with_label(differences: np.ndarray) -> np.ndarray:

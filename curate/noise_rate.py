@@ -40,7 +40,7 @@ def _post_stratified(mean: np.ndarray, verified: np.ndarray, is_wrong: np.ndarra
     if n_strata == 1 or (asked < 2).any():
         return float(is_wrong.mean()), float(len(verified))
     share = np.bincount(stratum[verified], is_wrong, n_strata) / asked
-    value, variance = float(weight @ share), float(weight**2 @ (share * (1 - share) / (asked - 1)))
+    value, variance = min(float(weight @ share), 1.0), float(weight**2 @ (share * (1 - share) / (asked - 1)))
     return value, value * (1 - value) / variance if variance > 0 else float(len(verified))
 
 

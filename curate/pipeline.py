@@ -78,15 +78,19 @@ class DecideOptions(StrengthOptions):
             raise unknown_choice("--rest", self.rest, policy_stage.RESTS)
 
     @property
-    def rules(self) -> policy_stage.Policy:
-        """The policy with the rules for the rest; refuses a guarantee that no rule of it asks for."""
+    def chosen(self) -> policy_stage.Policy:
+        """The policy; refuses a guarantee that no rule of it asks for, and a rest whose margins are on another scale."""
         policy = policy_stage.load_policy(self.policy)
         for name, column in (("max_wrong_flips", "flip_is_certified"), ("max_wrong_kept", "keep_is_certified")):
             if getattr(self, name) is not None and not any(column in rule.where for rule in policy.rules):
                 raise CurateError(
                     f"--{name.replace('_', '-')}: no rule of policy {policy.name} asks for {column}; add --policy guaranteed"
                 )
-        return policy_stage.with_rest(policy, self.rest)
+        if self.rest == "auto" and policy.margin == "raw":
+            raise CurateError(
+                f"--rest auto: its margins are scaled and those of {policy.name} are raw; leave out --rest"
+            )
+        return policy
 
 
 def versions() -> dict[str, str]:
@@ -250,11 +254,11 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
 def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, overwrite: bool = False) -> pl.DataFrame:
     """Draw pairs uniformly at random for a person to verify, and write them to `to` (.csv, .jsonl or .parquet)."""
     from curate.answer import refuse_target, write_table
-    from curate.verified import sample_pairs
+    from curate.verified import sample_pairs, without_formulas
 
     drawn = sample_pairs(run.read("pairs"), n, seed)
     refuse_target(Path(to), run.path, overwrite)
-    write_table(drawn, Path(to))
+    write_table(without_formulas(drawn) if Path(to).suffix == ".csv" else drawn, Path(to))
     return drawn
 
 
@@ -294,7 +298,7 @@ def strength_table(
     from curate.kinds import kind
     from curate.strength import one_scale, strength_rank, votes_given_truth
     from curate.strength import strength as strength_of
-    from curate.verified import warnings
+    from curate.verified import FEWEST_ANSWERS, warnings
 
     scaled = one_scale(raw, folds)
     table = strength_of(scaled).with_columns(
@@ -307,15 +311,20 @@ def strength_table(
     ties = pairs.select(is_tie()).to_series().to_numpy()
     if is_probability:
         table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
-    if has_several_votes(pairs):
+    if is_probability and has_several_votes(pairs):
         odds = facts.get("slope", 0.0) * table["strength_mean"].fill_null(0.0).to_numpy()
         label_prob, found = with_annotators(pairs, table["label_prob"], odds, ~ties)
         table, facts = table.with_columns(label_prob), {**facts, "annotators": found}
     if verified is not None:
         table, found = calibrate_on_verified(table, ties, pairs["group"].to_numpy(), verified)
-        asked = verified.is_not_null().to_numpy() & table["strength_mean"].is_not_null().to_numpy()
-        found |= votes_given_truth(scaled[asked], (verified == "wrong").fill_null(False).to_numpy()[asked])
-        suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties)
+        asked = (
+            verified.is_in(["right", "wrong"]).fill_null(False).to_numpy()
+            & table["strength_mean"].is_not_null().to_numpy()
+        )
+        if asked.sum() >= FEWEST_ANSWERS:
+            found |= votes_given_truth(scaled[asked], (verified == "wrong").fill_null(False).to_numpy()[asked])
+        suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties & ~pairs["is_heldout"].to_numpy())
+        facts.get("annotators", {}).pop("n_posterior", None)
         facts |= {"verified": found, "warnings": suspected}
     table = table.with_columns(strength_rank(table["strength_mean"]), kind(facts.get("slope"))).select(STRENGTH_COLUMNS)
     return table, {**facts, "kinds": dict(sorted(table["kind"].value_counts().rows()))}
@@ -329,7 +338,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     """
     from curate.guarantee import DEFAULT_MAX_WRONG_FLIPS, certify
 
-    policy = options.rules
+    policy = options.chosen
     run.stage("check")
     if options.verified is not None:
         strength(run, StrengthOptions(options.verified))
@@ -341,7 +350,8 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
         return run
     pairs = run.read("pairs")
     strengths = certify(run.strength, max_wrong_flips, options.max_wrong_kept)
-    table, rule = policy_stage.decide_by_rule(pairs, run.read("checks"), strengths, policy)
+    rest = policy_stage.presets()[options.rest] if options.rest != "keep" else None
+    table, rule_facts = policy_stage.decide_with_rest(pairs, run.read("checks"), strengths, policy, rest)
     facts = {
         "policy": policy.name,
         "help": policy.help,
@@ -349,7 +359,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
         "actions": {action: int((table["action"] == action).sum()) for action in policy_stage.ACTIONS},
         "reasons": dict(sorted(table["reason"].value_counts().rows())),
         "margin_scale": policy_stage.margin_scale(strengths),
-        **policy_stage.rule_facts(rule, policy),
+        **rule_facts,
         "asks_guarantee": any("is_certified" in each.where for each in policy.rules),
         **_guarantees(pairs, strengths, max_wrong_flips, options.max_wrong_kept),
     }
@@ -419,11 +429,11 @@ def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:
     """What can be refused before anything is read or written: the policy, the backbone, and a policy the votes cannot serve."""
     from rm_ensemble.backbone import compute_device, compute_dtype, find_backbone
 
-    policy = deciding.rules
+    policy = deciding.chosen
     if (policy.needs or deciding.verified) and voting.scoring == "in-sample":
         what = f"policy {policy.name} needs {policy.needs}" if policy.needs else f"--verified {deciding.verified}"
         raise CurateError(f"{what}, and {IN_SAMPLE}; leave out --scoring in-sample, or choose a secrets2-* policy")
-    if policy.needs == "flip_p" and deciding.verified is None:
+    if policy.needs == "verified" and deciding.verified is None:
         raise CurateError(policy_stage.missing(policy))
     if deciding.verified is not None and not Path(deciding.verified).is_file():
         raise CurateError(f"--verified {deciding.verified}: no such file; draw one with curate sample and answer it")

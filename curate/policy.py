@@ -1,6 +1,6 @@
 """Strength and checks to one decision per pair; presets and user files are the same YAML rules (METHODS.md 3)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,10 +14,13 @@ from curate.pairs import is_tie
 from curate.sql import evaluate_sql
 
 ACTIONS = ("keep", "flip", "drop", "smooth")
+NEEDED = ("label_prob", "verified")
+MOST_HELP = 300  # characters
 MARGINS = ("none", "scaled", "raw")
 TIE = "tie"
 TRUSTED = "no rule fired"
 RESTS = ("keep", "auto")  # what decides the pairs that no rule of a policy decides
+MOSTLY = 0.5
 NO_RULE = -1  # the number of the rule that decided a pair, where none did
 
 DECISIONS_SCHEMA = pl.Schema(
@@ -59,7 +62,9 @@ def policy_from(name: str, entry: Any, place: str) -> Policy:
         raise CurateError(f"{place}: a policy is a mapping with a list `rules`; see curate decide --help")
     unknown = set(entry) - {"help", "needs", "rules", "margin", "soft_label"}
     if unknown:
-        raise CurateError(f"{place}: unknown key {sorted(unknown)[0]!r}: use help, needs, rules, margin, soft_label")
+        raise CurateError(
+            f"{place}: unknown key {min(map(str, unknown))!r}: use help, needs, rules, margin, soft_label"
+        )
     margin = str(entry.get("margin", "none"))
     if margin not in MARGINS:
         raise unknown_choice(f"margin in {place}", margin, MARGINS)
@@ -67,7 +72,10 @@ def policy_from(name: str, entry: Any, place: str) -> Policy:
     if not rules and margin == "none":
         raise CurateError(f"{place}: no rule and no margin, so it would change nothing; add a rule, or margin: scaled")
     soft_label = str(entry.get("soft_label", "label_prob"))
-    return Policy(name, str(entry.get("help", "")), rules, margin, soft_label, entry.get("needs"))
+    needs = entry.get("needs")
+    if needs is not None and needs not in NEEDED:
+        raise unknown_choice(f"needs in {place}", str(needs), NEEDED)
+    return Policy(name, str(entry.get("help", ""))[:MOST_HELP], rules, margin, soft_label, needs)
 
 
 def _rule_from(rule: Any, place: str) -> Rule:
@@ -95,24 +103,16 @@ def load_policy(name: str) -> Policy:
         entry = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CurateError(f"{name}: no such policy file; or choose one of {', '.join(presets())}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise CurateError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     return policy_from(Path(name).stem, entry, name)
-
-
-def with_rest(policy: Policy, rest: str) -> Policy:
-    """The policy, followed by the rules of the preset `rest` for the pairs that no rule of it decides; `keep` adds none."""
-    if rest == "keep":
-        return policy
-    others = presets()[rest]
-    return replace(policy, rules=(*policy.rules, *others.rules), margin=others.margin, soft_label=others.soft_label)
 
 
 def missing(policy: Policy) -> str:
     """What to do where a run has not the column that a policy needs."""
     from curate.noise_rate import FEWEST_CLEAR
 
-    if policy.needs == "flip_p":
+    if policy.needs == "verified":
         return (
             f"policy {policy.name} needs verified pairs: draw some with curate sample RUN --n 300 --to FILE, fill in "
             "label_is_right, and give the file as --verified FILE"
@@ -137,8 +137,8 @@ def decide_by_rule(
 ) -> tuple[pl.DataFrame, pl.Series]:
     """The decisions, and the number of the rule that made each: from 0, or NO_RULE.
 
-    Refused with a CurateError: a condition that is wrong, a column that the policy needs and that is missing, and a rule
-    of the user's own that drops every pair that is not a tie.
+    Refused with a CurateError: a condition that is wrong, a column that the policy needs and that is missing, and rules
+    of the user's own that drop every pair that is not a tie.
     """
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
     if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
@@ -146,8 +146,8 @@ def decide_by_rule(
     facts = table.drop("prompt", "chosen", "rejected", "votes", "annotators")
     tie = table.select(is_tie()).to_series()
     rule = _first_match(facts, tie, policy)
-    _refuse_dropping_all(rule, tie, policy)
     action, reason = _what_and_why(rule, tie, policy)
+    _refuse_dropping_all(action, rule, tie, policy)
     place = f"policy {policy.name}, soft_label"
     soft = evaluate_sql(facts, [(policy.soft_label, place)])["0"].cast(pl.Float64, strict=False)
     decided = pl.DataFrame(
@@ -160,15 +160,9 @@ def decide_by_rule(
             "is_tie": tie,
         }
     )
-    _refuse_missing_soft_label(decided, policy)
+    _refuse_wrong_soft_label(decided, policy)
     is_dropped, is_flipped = pl.col("action") == "drop", pl.col("action") == "flip"
-    label_prob = (
-        pl.when("is_tie")
-        .then(0.5)
-        .when(pl.col("action") == "smooth")
-        .then(pl.col("soft").clip(0.0, 1.0))
-        .otherwise(1.0)
-    )
+    label_prob = pl.when("is_tie").then(0.5).when(pl.col("action") == "smooth").then("soft").otherwise(1.0)
     has_none = pl.col("is_tie") | (pl.col("margin") == 0)  # never -0.0
     margin = pl.when(has_none).then(0.0).when(is_flipped).then(-pl.col("margin"))
     decisions = decided.with_columns(
@@ -177,6 +171,21 @@ def decide_by_rule(
         pl.when(is_dropped).then(0.0).otherwise(1.0).alias("weight"),
     )
     return decisions.select(DECISIONS_SCHEMA.names()), rule
+
+
+def decide_with_rest(
+    pairs: pl.DataFrame, checks: pl.DataFrame, strength: pl.DataFrame, policy: Policy, rest: Policy | None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The decisions of a policy, where none of its rules holds those of `rest`, and the facts of both policies' rules."""
+    decided, rule = decide_by_rule(pairs, checks, strength, policy)
+    facts = rule_facts(rule, policy)
+    if rest is None:
+        return decided, facts
+    others, other_rule = decide_by_rule(pairs, checks, strength, rest)
+    is_left = rule == NO_RULE  # ties too, which both keep
+    facts["rules"] += rule_facts(other_rule.filter(is_left), rest)["rules"]
+    columns = [pl.when(is_left).then(others[name]).otherwise(decided[name]).alias(name) for name in decided.columns]
+    return decided.select(columns), facts
 
 
 def _first_match(facts: pl.DataFrame, tie: pl.Series, policy: Policy) -> pl.Series:
@@ -203,29 +212,34 @@ def _what_and_why(rule: pl.Series, tie: pl.Series, policy: Policy) -> tuple[pl.S
     return actions, pl.select(pl.when(tie).then(pl.lit(TIE)).otherwise(reasons)).to_series()
 
 
-def _refuse_dropping_all(rule: pl.Series, tie: pl.Series, policy: Policy) -> None:
-    """A rule that leaves nothing is a slip of its author; where a preset does that, the data are broken, and it says so."""
-    judged = rule.filter(~tie)
-    if judged.is_empty() or judged.n_unique() > 1 or judged[0] == NO_RULE or policy in presets().values():
+def _refuse_dropping_all(action: pl.Series, rule: pl.Series, tie: pl.Series, policy: Policy) -> None:
+    """Rules that leave nothing are a slip of their author; where a preset does that, the data are broken, and it says so."""
+    judged = action.filter(~tie)
+    if judged.is_empty() or (judged != "drop").any() or policy in presets().values():
         return
-    only = policy.rules[judged[0]]
-    if only.do == "drop":
-        raise CurateError(
-            f"policy {policy.name}, rule {judged[0] + 1}: {only.where!r} drops every one of the {len(judged)} pairs that "
-            "are not ties, so nothing would remain; narrow its condition"
-        )
+    first = rule.filter(~tie).min()
+    assert isinstance(first, int)
+    raise CurateError(
+        f"policy {policy.name}, rule {first + 1}: {policy.rules[first].where!r} and the rules after it drop every one of the "
+        f"{len(judged)} pairs that are not ties, so nothing would remain; narrow the condition"
+    )
 
 
 def rule_facts(rule: pl.Series, policy: Policy) -> dict[str, Any]:
-    """How many pairs each rule decided, in order, and a warning where no rule decided any."""
+    """How many pairs each rule decided, in order, and a warning where no rule decided any, or most pairs are dropped."""
     counts = dict(rule.value_counts().rows())
-    rules = [
-        {"where": each.where, "do": each.do, "reason": each.reason, "n_pairs": int(counts.get(i, 0))}
-        for i, each in enumerate(policy.rules)
-    ]
-    fired = any(each["n_pairs"] for each in rules)
-    warning = f"no rule of policy {policy.name} holds for any of the {len(rule)} pairs, so every label is kept as it is"
-    return {"rules": rules, "warnings": [warning] if rules and not fired else []}
+    n_pairs = [int(counts.get(i, 0)) for i in range(len(policy.rules))]
+    n_dropped = sum(n for n, each in zip(n_pairs, policy.rules, strict=True) if each.do == "drop")
+    warnings = []
+    if policy.rules and not any(n_pairs):
+        warnings.append(
+            f"no rule of policy {policy.name} holds for any of the {len(rule)} pairs, so every label is kept as it is"
+        )
+    if n_dropped > MOSTLY * len(rule):
+        warnings.append(f"policy {policy.name} drops {n_dropped} of the {len(rule)} pairs")
+    decided = zip(policy.rules, n_pairs, strict=True)
+    rules = [{"where": each.where, "do": each.do, "reason": each.reason, "n_pairs": n} for each, n in decided]
+    return {"rules": rules, "warnings": warnings}
 
 
 def margin_scale(strength: pl.DataFrame) -> float:
@@ -241,10 +255,12 @@ def _margin(strength: pl.DataFrame, margin: str) -> pl.Series:
     return strength["strength_mean"].fill_null(0.0).clip(-1.0, 1.0) * margin_scale(strength)
 
 
-def _refuse_missing_soft_label(decided: pl.DataFrame, policy: Policy) -> None:
-    missing = decided.filter((pl.col("action") == "smooth") & pl.col("soft").is_null())
-    if len(missing):
+def _refuse_wrong_soft_label(decided: pl.DataFrame, policy: Policy) -> None:
+    smoothed = decided.filter(pl.col("action") == "smooth")
+    wrong = smoothed.filter(~pl.col("soft").is_between(0.0, 1.0).fill_null(False))
+    if len(wrong):
+        found = wrong["soft"][0]
         raise CurateError(
-            f"policy {policy.name}: soft_label {policy.soft_label!r} is null for {len(missing)} pairs to smooth, "
-            f"first {missing['pair_id'][0]}; give a number instead"
+            f"policy {policy.name}: soft_label {policy.soft_label!r} is {'null' if found is None else found} for pair "
+            f"{wrong['pair_id'][0]} ({len(wrong)} of {len(smoothed)} pairs to smooth); give a chance between 0 and 1"
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from curate.intervals import N_RESAMPLES, Estimate, cluster_bootstrap
+from curate.intervals import Estimate, cluster_bootstrap, clusters, resamples
 
 N_BINS = 10
 FEWEST_IN_BIN = 50  # with fewer pairs to a bin, chance alone puts it several points off
@@ -53,18 +53,15 @@ def calibration_error(
 
     A resample adds its own chance to every bin, so that the interval lies rather too high.
     """
-    _, position = np.unique(groups, return_inverse=True)
-    n_groups, n_bins = int(position.max()) + 1, int(bins.max()) + 1
+    position, _ = clusters(groups)
+    n_clusters, n_bins = int(position.max()) + 1, int(bins.max()) + 1
     cell = position * n_bins + bins
     gaps, sizes = (
-        np.bincount(cell, values, n_groups * n_bins).reshape(n_groups, n_bins)
+        np.bincount(cell, values, n_clusters * n_bins).reshape(n_clusters, n_bins)
         for values in (happened - predicted, np.ones(len(predicted)))
     )
-    rng = np.random.default_rng(seed)
-    errors = np.empty(N_RESAMPLES)
-    for i in range(N_RESAMPLES):
-        times = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
-        errors[i] = np.abs(times @ gaps).sum() / (times @ sizes).sum()
+    n_pairs = sizes.sum(axis=1)
+    errors = [np.abs(times @ gaps).sum() / (times @ n_pairs) for times in resamples(n_clusters, seed)]
     low, high = np.quantile(errors, [0.025, 0.975])
     value = float(np.abs(gaps.sum(axis=0)).sum() / sizes.sum())
     return {"value": value, "low": float(low), "high": float(high)}

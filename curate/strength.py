@@ -66,6 +66,17 @@ def strength(differences: np.ndarray) -> pl.DataFrame:
     return table.fill_nan(None).with_columns(pl.Series("n_votes", n_votes, dtype=pl.UInt16))
 
 
+def known_label_prob(strength: pl.DataFrame) -> pl.Series:
+    """label_prob, and 1 or 0 where a person said that the label is right or wrong: for expectations over pairs.
+
+    >>> known_label_prob(pl.DataFrame({"label_prob": [0.9, 0.4], "verified": ["wrong", None]})).to_list()
+    [0.0, 0.4]
+    """
+    answer = pl.col("verified")
+    known = pl.when(answer == "right").then(1.0).when(answer == "wrong").then(0.0).otherwise("label_prob")
+    return strength.select(known.alias("label_prob")).to_series()
+
+
 def strength_rank(mean: pl.Series) -> pl.Series:
     """Rank of each mean from 0 (lowest) to 1 (highest); equal means rank in row order, so ranks never collide.
 

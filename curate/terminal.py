@@ -69,7 +69,7 @@ def _log_lines(console: Console) -> Callback:
 def show_warnings(facts: Mapping[str, Any]) -> None:
     """What a stage warns of, on stderr."""
     for warning in facts.get("warnings", []):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
 def show_counts(counts: Mapping[str, int], unit: str) -> None:
@@ -186,14 +186,22 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def printable(text: str) -> str:
+    """A message as one line that cannot steer the terminal, whoever wrote the text in it.
+
+    >>> printable("two\\nlines, \\x1b[31mred")
+    'two lines, \\\\x1b[31mred'
+    """
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
 def _one_line(text: str) -> str:
     """A text of the data as one short line that cannot steer the terminal.
 
     >>> _one_line("two\\nlines, \\x1b[31mred"), len(_one_line("x" * 100))
     ('two lines, \\\\x1b[31mred', 60)
     """
-    line = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text[: 2 * WIDEST_CELL])
-    line = " ".join(line.split())
+    line = " ".join(printable(text[: 2 * WIDEST_CELL]).split())
     return line if len(line) <= WIDEST_CELL else line[: WIDEST_CELL - 1] + "…"
 
 

@@ -17,6 +17,7 @@ from curate.pairs import is_tie, text_of
 ANSWERS = {"true": "right", "false": "wrong", "unsure": "unsure"}  # in the file, and in the column `verified`
 TEXTS = ("prompt", "chosen", "rejected")
 FEWEST_ANSWERS = 30  # with fewer, a rate is known to within 15 points at best
+MOST_UNSURE = 0.05
 SURELY_CHOSEN = 1e-4  # p-value of the verified pairs' places among all pairs, below which they were not drawn at random
 
 
@@ -88,8 +89,9 @@ def read_verified(path: Path, pairs: pl.DataFrame) -> pl.Series:
 def _answer(place: str, row: dict[str, Any]) -> str | None:
     missing = [name for name in ("pair_id", "label_is_right") if name not in row]
     if missing:
+        hint = "; is it separated by semicolons? Save it with commas" if any(";" in name for name in row) else ""
         raise CurateError(
-            f"{place}: no {missing[0]}; expected pair_id and label_is_right, as curate sample writes them"
+            f"{place}: no {missing[0]}; expected pair_id and label_is_right, as curate sample writes them{hint}"
         )
     text = "" if row["label_is_right"] is None else str(row["label_is_right"]).strip().lower()
     if text and text not in ANSWERS:
@@ -104,10 +106,23 @@ def _refuse_other_texts(given: list[tuple[int, PlacedRow]], pairs: pl.DataFrame)
     texts = pairs[[i for i, _ in given]].select(readable_texts())
     for (_, (place, row)), own in zip(given, texts.iter_rows(named=True), strict=True):
         for name in TEXTS:
-            if row.get(name) is not None and str(row[name]).split() != (own[name] or "").split():
+            if row.get(name) is not None and _words(str(row[name])) != _words(own[name] or ""):
                 raise CurateError(
                     f"{place}: the {name} is not the one of pair {row['pair_id']!r} in this run; verify pairs of this run"
                 )
+
+
+def _words(text: str) -> list[str]:
+    """What has to be equal: spreadsheets change line ends and drop the quote before a formula."""
+    return text.removeprefix("'").split()
+
+
+def without_formulas(drawn: pl.DataFrame) -> pl.DataFrame:
+    """The sample with a quote before every text that a spreadsheet would run as a formula, for a .csv."""
+    is_formula = pl.col(TEXTS).str.contains(r"^[=+\-@\t\r]")
+    return drawn.with_columns(
+        pl.when(is_formula).then(pl.lit("'") + pl.col(TEXTS)).otherwise(pl.col(TEXTS)).name.keep()
+    )
 
 
 def warnings(verified: pl.Series, mean: np.ndarray, eligible: np.ndarray) -> list[str]:
@@ -121,14 +136,25 @@ def warnings(verified: pl.Series, mean: np.ndarray, eligible: np.ndarray) -> lis
 
     asked = verified.is_not_null().to_numpy() & ~np.isnan(mean)
     found = []
-    n, n_wrong = int(asked.sum()), int((verified == "wrong").sum())
+    n, n_wrong = int(asked.sum()), int((verified == "wrong").fill_null(False).to_numpy()[asked].sum())
+    n_unsure = int((verified == "unsure").fill_null(False).to_numpy()[asked].sum())
     if n_wrong == n:
         found.append(
             f"every verified label is wrong ({n} of {n}): chosen and rejected are probably reversed in the whole data; "
             "no flip can be certified from these answers, so check the columns and audit again"
         )
-    elif n < FEWEST_ANSWERS:
+    if n < FEWEST_ANSWERS:
         found.append(f"{n} verified pairs are too few to say much; verify a few hundred")
+    if n_unsure > MOST_UNSURE * n:
+        found.append(
+            f"{n_unsure} of {n} answers are unsure: the noise rate and label_prob are those of the pairs that could be judged"
+        )
+    n_heldout = int((asked & ~eligible).sum())
+    if n_heldout:
+        found.append(
+            f"{n_heldout} verified pairs are on held-out prompts, so these answers touch decisions that the final comparison "
+            "is to judge; curate sample leaves such pairs out"
+        )
     others = eligible & ~asked
     if asked.any() and others.any() and ks_2samp(mean[asked], mean[others]).pvalue < SURELY_CHOSEN:
         where = "low" if np.median(mean[asked]) < np.median(mean[others]) else "high"

@@ -15,6 +15,7 @@ from curate.guarantee_words import guarantee_words
 from curate.intervals import agreement_with_label, cluster_bootstrap, length_difference
 from curate.pairs import is_tie
 from curate.run import STAGES, Run
+from curate.strength import known_label_prob
 from reports import label_errors
 from reports.slices import slices
 from reports.suspicious import suspicious_pairs
@@ -255,9 +256,9 @@ def votes_against(judged: pl.DataFrame) -> Facts:
     flips label_prob would carry with at most one in twenty of them wrong.
     """
     against = judged.filter(pl.col("strength_mean") < 0)
-    right = against["label_prob"].drop_nulls().to_numpy()
+    right = known_label_prob(against).drop_nulls().to_numpy()
     expected = {"expected_wrong_share": float(np.mean(1 - right))} if len(right) else {}
-    likely = judged["label_prob"].drop_nulls().to_numpy()
+    likely = known_label_prob(judged).drop_nulls().to_numpy()
     if len(likely):
         expected["affordable_flips"] = affordable_flips(likely, AFFORDABLE)
     return {"n_pairs": len(against), "n_judged": len(judged), **expected}

@@ -56,7 +56,7 @@ def label_prob(calibrated: Mapping[str, Any], table: pl.DataFrame) -> Facts | No
     if not n_pairs or not made:
         return None
     found: Facts = {"sources": list(made), "sentences": list(made.values())}
-    return {**found, **({"reliability": verified["label_prob"]} if verified else {})}
+    return {**found, **({"reliability": verified["label_prob"]} if verified and "label_prob" in verified else {})}
 
 
 def _fit_sentence(n_pairs: int, verified: Mapping[str, Any]) -> str:

@@ -118,7 +118,8 @@ def _flip_words(facts: Mapping[str, Any], against: Mapping[str, Any]) -> list[st
     n = against["affordable_flips"]
     carried = f"only {counted(n, 'flip')}" if n else "no flip at all"
     return [
-        f"By the same estimate these votes carry {carried} if at most one flip in twenty may be wrong. To know more, see curate sample."
+        f"By the same estimate these votes carry {carried} if at most one flip in twenty may be wrong. "
+        "To know more, see curate sample."
     ]
 
 

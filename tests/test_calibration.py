@@ -8,9 +8,11 @@ from curate.calibration import (
     calibrate_on_verified,
     cross_fitted,
     fit_calibration,
-    fit_verified,
+    isotonic,
     label_prob_from_agreement,
+    platt,
 )
+from curate.errors import CurateError
 from curate.noise_rate import error_rate_among_clear
 
 
@@ -121,7 +123,7 @@ def test_platt_is_logistic_regression_on_many_pairs():
     from sklearn.linear_model import LogisticRegression
 
     mean, is_wrong = votes(900, 0.2)
-    fitted = fit_verified(mean, (~is_wrong).astype(float))
+    fitted = platt(mean, (~is_wrong).astype(float))
     peer = LogisticRegression(C=1e6).fit(mean[:, None], ~is_wrong)
     grid = np.linspace(-3, 3, 13)
     assert fitted.label_prob(grid) == pytest.approx(peer.predict_proba(grid[:, None])[:, 1], abs=0.01)
@@ -132,7 +134,7 @@ def test_isotonic_is_scikit_learns_at_its_own_points():
 
     mean, is_wrong = votes(3_000, 0.2)
     is_right = (~is_wrong).astype(float)
-    fitted = fit_verified(mean, is_right).label_prob(mean)
+    fitted = isotonic(mean, is_right).label_prob(mean)
     peer = np.clip(IsotonicRegression().fit_transform(mean, is_right), 0.001, 0.999)
     assert np.abs(fitted - peer).mean() < 0.02  # ours is straight between the steps
     assert (np.diff(fitted[np.argsort(mean)]) >= 0).all()
@@ -159,7 +161,7 @@ def test_label_prob_from_verified_pairs_is_calibrated_where_people_err_on_unclea
 
 
 def test_votes_that_speak_against_right_labels_are_worth_nothing():
-    fitted = fit_verified(np.array([-1.0, -2.0, 1.0, 2.0]), np.array([1.0, 1.0, 0.0, 0.0]))
+    fitted = platt(np.array([-1.0, -2.0, 1.0, 2.0]), np.array([1.0, 1.0, 0.0, 0.0]))
     assert fitted.slope == 0
     assert fitted.label_prob(np.array([-9.0, 9.0])) == pytest.approx([0.5, 0.5], abs=1e-3)
 
@@ -168,8 +170,41 @@ def test_no_verified_pair_is_judged_by_a_fit_that_saw_its_prompt():
     """All pairs of a prompt have the same answer; only a fit that has seen it could tell them apart without a signal."""
     groups = np.repeat(np.arange(40), 10)
     is_right = np.repeat(np.random.default_rng(0).random(40) < 0.5, 10).astype(float)
-    predicted = cross_fitted(np.zeros(400), is_right, groups)
+    predicted = cross_fitted(platt, np.zeros(400), is_right, groups)
     assert np.unique(predicted).size <= 5
     assert np.abs(np.corrcoef(predicted, is_right)[0, 1]) < 0.6
     own = {group: predicted[groups == group] for group in range(40)}
     assert all(np.unique(values).size == 1 for values in own.values())
+
+
+def test_isotonic_does_not_depend_on_the_order_of_equal_strengths():
+    rng = np.random.default_rng(0)
+    mean = np.concatenate([rng.normal(size=700), np.zeros(500)])
+    is_right = (rng.random(1_200) < expit(mean + 0.3)).astype(float)
+    order = rng.permutation(1_200)
+    grid = np.linspace(-2, 2, 41)
+    one, other = isotonic(mean, is_right), isotonic(mean[order], is_right[order])
+    assert one.label_prob(grid) == pytest.approx(other.label_prob(grid), abs=1e-12)
+
+
+def test_unsure_answers_are_left_out_of_rates_and_label_prob():
+    mean, is_wrong = votes(2_000, 0.2)
+    answers = pl.Series("verified", np.where(is_wrong, "wrong", "right")).set(pl.Series(np.arange(2_000) >= 400), None)
+    unsure = answers.set(pl.Series(np.arange(2_000) % 4 == 0) & answers.is_not_null(), "unsure")
+    strength = pl.DataFrame({"strength_mean": mean})
+    table, facts = calibrate_on_verified(strength, np.zeros(2_000, bool), np.arange(2_000), unsure)
+    assert (facts["n_unsure"], facts["noise_rate"]["n_verified"]) == (100, 300)
+    only = unsure.replace("unsure", None)
+    expected, _ = calibrate_on_verified(strength, np.zeros(2_000, bool), np.arange(2_000), only)
+    assert table["label_prob"].equals(expected["label_prob"])
+    with pytest.raises(CurateError, match="every answer is unsure"):
+        nothing = answers.set(answers.is_not_null(), "unsure")
+        calibrate_on_verified(strength, np.zeros(2_000, bool), np.arange(2_000), nothing)
+
+
+def test_one_prompt_has_no_reliability():
+    mean, is_wrong = votes(300, 0.2)
+    answers = pl.Series("verified", np.where(is_wrong, "wrong", "right")).set(pl.Series(np.arange(300) >= 100), None)
+    facts = calibrate_on_verified(pl.DataFrame({"strength_mean": mean}), *np.zeros((2, 300), bool), answers)[1]
+    assert "label_prob" not in facts
+    assert facts["noise_rate"]["n_verified"] == 100

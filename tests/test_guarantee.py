@@ -29,7 +29,7 @@ def simulated(seed, n=4_000, rate=0.2, n_verified=500):
     mean = np.where(is_wrong, -1, 1) * rng.normal(1.5, 1.0, n)
     asked = np.zeros(n, dtype=bool)
     asked[rng.choice(n, n_verified, replace=False)] = True
-    return mean, is_wrong, Answers(asked & ~is_wrong, asked & is_wrong, ~asked)
+    return mean, is_wrong, Answers(asked & ~is_wrong, asked & is_wrong, np.zeros_like(asked), ~asked)
 
 
 @given(st.lists(finite, min_size=1, max_size=30), st.lists(finite, max_size=30))
@@ -139,7 +139,7 @@ def test_more_needed_is_the_smallest_number_at_which_benjamini_hochberg_could_fi
     """2 of 100 tested lie below all 9 clean ones: (1 + 0) / (n + 1) <= .1 x 2 / 100 needs n = 499."""
     mean = np.concatenate([[-5.0, -5.0], np.full(98, 1.0), np.full(9, 0.5)])
     right = np.arange(109) >= 100
-    answers = Answers(right, np.zeros(109, dtype=bool), ~right)
+    answers = Answers(right, *np.zeros((2, 109), dtype=bool), ~right)
     assert more_needed(mean, answers, 0.1) == 499 - 9
 
 
@@ -147,8 +147,8 @@ def test_more_needed_is_the_smallest_number_at_which_benjamini_hochberg_could_fi
 @given(st.lists(finite, min_size=3, max_size=40), st.integers(0, 2**20))
 def test_a_rising_recalibration_changes_nothing(mean, seed):
     rng = np.random.default_rng(seed)
-    group = rng.integers(0, 3, len(mean))
-    answers = Answers(group == 0, group == 1, group == 2)
+    group = rng.integers(0, 4, len(mean))
+    answers = Answers(group == 0, group == 1, group == 3, group == 2)
     ranks = np.unique(mean, return_inverse=True)[1].astype(float)
     for one, other in zip(p_values(np.array(mean), answers), p_values(ranks, answers), strict=True):
         assert np.array_equal(one, other, equal_nan=True)
@@ -164,7 +164,20 @@ def test_the_words_say_what_was_certified_and_what_not():
     assert "at most 5 % of them are wrong on average" in kept
     assert facts["kept"]["n_kept_surely"] < facts["kept"]["n_kept"]
     assert guarantee_words(facts, False) == guarantee_words({}, True) == []
-    few = Answers(answers.right & (np.arange(4_000) < 100), answers.wrong & (np.arange(4_000) < 100), answers.tested)
+    few = Answers(
+        *(found & (np.arange(4_000) < 100) for found in (answers.right, answers.wrong, answers.unsure)), answers.tested
+    )
     (none,) = guarantee_words({"flips": flip_facts(mean, few, 0.01), "kept": kept_facts(mean, few, None)}, True)
     assert none.startswith("No flip could be certified (at most 1 % wrong")
     assert "more, as far as these say" in none
+
+
+def test_an_unsure_answer_counts_against_whatever_is_to_be_certified():
+    mean, _, answers = simulated(5)
+    unsure = answers.right & (np.random.default_rng(0).random(4_000) < 0.3)
+    doubtful = Answers(answers.right & ~unsure, answers.wrong, unsure, answers.tested)
+    as_wrong = Answers(answers.right & ~unsure, answers.wrong | unsure, np.zeros_like(unsure), answers.tested)
+    assert np.array_equal(p_values(mean, doubtful)[0], p_values(mean, answers)[0], equal_nan=True)
+    assert np.array_equal(p_values(mean, doubtful)[1], p_values(mean, as_wrong)[1], equal_nan=True)
+    assert kept_facts(mean, doubtful, 0.05) == kept_facts(mean, as_wrong, 0.05)
+    assert flip_facts(mean, doubtful, 0.1) == flip_facts(mean, answers, 0.1)

@@ -7,6 +7,7 @@ from curate.policy import (
     NO_RULE,
     decide,
     decide_by_rule,
+    decide_with_rest,
     load_policy,
     margin_scale,
     policy_from,
@@ -48,6 +49,9 @@ def tables(means, label_probs=None, label_strengths=None, **checks):
             "strength_mean_raw": [mean / 10 for mean in means],
             "strength_std": [0.1] * n,
             "label_prob": pl.Series(label_probs or [None] * n, dtype=pl.Float64),
+            "verified": pl.Series([None] * n, dtype=pl.String),
+            "flip_is_certified": pl.Series([None] * n, dtype=pl.Boolean),
+            "keep_is_certified": pl.Series([None] * n, dtype=pl.Boolean),
         }
     )
     return pairs, fired, strength
@@ -154,7 +158,7 @@ def test_a_bad_policy_file_is_refused(entry, message):
 
 def test_smoothing_without_a_soft_label_is_refused():
     policy = policy_from("mine", {"rules": [{"where": "true", "do": "smooth", "reason": "r"}]}, "mine.yaml")
-    with pytest.raises(CurateError, match="soft_label 'label_prob' is null for 1 pairs to smooth, first toy:train:0"):
+    with pytest.raises(CurateError, match=r"soft_label 'label_prob' is null for pair toy:train:0 \(1 of 1 pairs"):
         decide(*tables([1.0]), policy)
 
 
@@ -180,8 +184,10 @@ def test_a_rule_whose_reason_is_tie_makes_no_tie():
 
 
 def test_a_policy_that_needs_an_unknown_column_is_refused():
-    with pytest.raises(CurateError, match="policy mine needs nope, which this run has not"):
-        decide(*tables([1.0]), policy_from("mine", {"rules": [], "margin": "raw", "needs": "nope"}, "mine.yaml"))
+    with pytest.raises(CurateError, match="unknown needs in mine.yaml 'nope': choose one of label_prob, verified"):
+        policy_from("mine", {"rules": [], "margin": "raw", "needs": "nope"}, "mine.yaml")
+    with pytest.raises(CurateError, match="policy mine needs verified pairs: draw some with curate sample"):
+        decide(*tables([1.0]), policy_from("mine", {"rules": [], "margin": "raw", "needs": "verified"}, "mine.yaml"))
 
 
 def mine(*rules, **entries):
@@ -213,11 +219,48 @@ def test_a_policy_none_of_whose_rules_fires_is_said_to_do_nothing():
 def test_a_rule_that_drops_everything_is_refused_by_its_number():
     ties = [None, None, 0.5]
     everything = mine(("strength_mean > 99", "flip"), ("strength_mean < 99", "drop"))
-    with pytest.raises(CurateError, match="policy mine, rule 2: 'strength_mean < 99' drops every one of the 2 pairs"):
+    with pytest.raises(CurateError, match="policy mine, rule 2: 'strength_mean < 99' and the rules after it drop"):
         decide(*tables([1.0, -1.0, 0.0], label_strengths=ties), everything)
     decide(*tables([1.0, -1.0], label_strengths=[0.5, 0.5]), everything)  # only ties, which no rule touches
     decide(*tables([1.0, 100.0]), everything)  # something remains
     assert decide(*tables([1.0], [0.1]), load_policy("auto"))["action"].to_list() == ["drop"]  # the data, not a slip
+
+
+def test_rules_that_drop_everything_together_are_refused_and_most_is_said():
+    with pytest.raises(CurateError, match="drop every one of the 3 pairs that are not ties"):
+        decide(*tables([1.0, -1.0, 2.0]), mine(("strength_mean < 0", "drop"), ("true", "drop")))
+    policy = mine(("strength_mean < 2", "drop"))
+    (warning,) = rule_facts(decide_by_rule(*tables([1.0, -1.0, 2.0]), policy)[1], policy)["warnings"]
+    assert warning == "policy mine drops 2 of the 3 pairs"
+
+
+def test_a_soft_label_outside_0_to_1_is_refused():
+    with pytest.raises(CurateError, match=r"soft_label '80' is 80.0 for pair toy:train:0 \(2 of 2 pairs to smooth\)"):
+        decide(*tables([1.0, 2.0]), mine(("true", "smooth"), soft_label=80))
+
+
+def test_a_guaranteed_policy_follows_the_answers_and_then_the_certificates():
+    pairs, checks, strength = tables([-9.0, 9.0, -5.0, -4.0, 3.0, 2.0])
+    strength = strength.with_columns(
+        verified=pl.Series(["wrong", "right", "unsure", None, None, None]),
+        flip_is_certified=pl.Series([None, None, None, True, False, False]),
+        keep_is_certified=pl.Series([None, None, None, False, True, False]),
+    )
+    decisions = decide(pairs, checks, strength, load_policy("guaranteed"))
+    assert decisions["action"].to_list() == ["flip", "keep", "keep", "flip", "keep", "drop"]
+    assert decisions["reason"][:3].to_list() == ["verified"] * 3
+
+
+def test_the_rest_is_decided_by_auto_with_its_own_margin_and_soft_label():
+    pairs, checks, strength = tables([-9.0, 1.0, 2.0], [0.1, 0.6, 0.99])
+    policy = mine(("strength_mean < -5", "smooth"), soft_label=0.8)
+    decided, facts = decide_with_rest(pairs, checks, strength, policy, presets()["auto"])
+    assert decided["label_prob"].to_list() == [0.8, 0.6, 1.0]
+    scale = margin_scale(strength)
+    assert decided["margin"].to_list() == pytest.approx([0.0, scale, scale])
+    assert sum(each["n_pairs"] for each in facts["rules"]) == 2
+    alone, _ = decide_with_rest(pairs, checks, strength, policy, None)
+    assert alone["action"].to_list() == ["smooth", "keep", "keep"]
 
 
 def test_select_easy_drops_the_fifth_with_the_highest_loss_and_no_tie():

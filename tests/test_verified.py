@@ -7,7 +7,7 @@ import pytest
 from curate.answer import write_table
 from curate.errors import CurateError
 from curate.pairs import PAIR_SCHEMA
-from curate.verified import read_verified, sample_pairs, warnings
+from curate.verified import read_verified, sample_pairs, warnings, without_formulas
 
 
 def table(n=60):
@@ -125,6 +125,24 @@ def test_all_wrong_and_few_are_said():
     assert found.startswith("every verified label is wrong (50 of 50): chosen and rejected are probably reversed")
     (few,) = warnings(verified(200, set(list(drawn)[:5])), mean, eligible)
     assert few.startswith("5 verified pairs are too few")
+    (unsure,) = warnings(verified(200, drawn, "unsure"), mean, eligible)
+    assert unsure.startswith("50 of 50 answers are unsure")
+    (heldout,) = warnings(verified(200, drawn), mean, ~np.isin(np.arange(200), list(drawn)[:3]))
+    assert heldout.startswith("3 verified pairs are on held-out prompts")
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_reads_back(tmp_path):
+    pairs = table(12).with_columns(chosen=pl.lit([{"role": "assistant", "content": "=cmd|' /C calc'!A0"}]))
+    drawn = without_formulas(sample_pairs(pairs, 8, 0)).with_columns(label_is_right=pl.lit("true"))
+    assert drawn["chosen"].str.starts_with("'=cmd").all()
+    write_table(drawn, tmp_path / "done.csv")
+    assert read_verified(tmp_path / "done.csv", pairs).null_count() == 4
+
+
+def test_a_file_with_semicolons_is_recognised(tmp_path):
+    (tmp_path / "excel.csv").write_text("pair_id;label_is_right\nd:train:1;true\n")
+    with pytest.raises(CurateError, match="is it separated by semicolons"):
+        read_verified(tmp_path / "excel.csv", table())
 
 
 def test_too_many_are_refused():
