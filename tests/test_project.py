@@ -105,3 +105,13 @@ def test_no_path_of_a_machine_in_the_project():
         if Path(name).suffix in (".py", ".md", ".toml", ".txt", ".yaml", ".html") or name in ("Makefile", ".ci/run"):
             text = (ROOT / name).read_text(encoding="utf-8")
             assert not re.search(r"/(work|root|home)/\w", text), name
+
+
+def test_every_file_that_a_document_links_to_exists():
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/results/*.md")]:
+        text = document.read_text(encoding="utf-8")
+        links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", text)
+        missing = [link for link in links if not (document.parent / link).exists()]
+        assert not missing, f"{document.name}: {missing}"
+        placeholders = re.findall(r"\b[A-Z]{4,}_[A-Z_]{3,}\b", text)
+        assert set(placeholders) <= {"CURATE_TEST_DATA", "SEQ_CLS"}, f"{document.name}: {placeholders}"
