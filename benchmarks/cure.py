@@ -210,8 +210,18 @@ def main() -> None:
     everything = arguments(options.data, options.cache)
     rows: list[dict[str, Any]] = []
     for kind, rate in (KINDS[i] for i in options.kinds):
-        cases = [case_of(everything, kind, rate, seed, options.even_only) for seed in options.seeds]
-        rows += summary(kind, rate, [(case, measure(case, ARMS)) for case in cases])
+        cells = []
+        for seed in options.seeds:
+            case = case_of(everything, kind, rate, seed, options.even_only)
+            cells.append((case, measure(case, ARMS)))
+            print(
+                kind,
+                rate,
+                seed,
+                {name: round(found["accuracy"], 4) for name, found in cells[-1][1].items()},
+                flush=True,
+            )
+        rows += summary(kind, rate, cells)
         print(table(rows[-len(ARMS) :]), flush=True)
     print(f"\n## All\n\n{table(rows)}")
 
