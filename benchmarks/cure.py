@@ -19,7 +19,7 @@ import polars as pl
 from scipy.optimize import minimize_scalar
 
 from benchmarks.natural_noise import is_odd
-from benchmarks.planted import Sample, arguments, natural, plant, table, vote
+from benchmarks.planted import Sample, Votes, arguments, natural, plant, table, vote
 from curate.checks import checks
 from curate.intervals import cluster_bootstrap
 from curate.options import FeatureOptions
@@ -31,7 +31,7 @@ from rm_ensemble.head_model import train_head
 from rm_ensemble.heads import HeadOptions
 from rm_ensemble.splits import Split, curated_pairs, difference, raw_pairs
 
-KINDS = (("natural", 0.0), ("uniform", 0.2), ("uniform", 0.3), ("uniform", 0.4), ("near-tie", 0.2))
+KINDS = (("natural", 0.0), ("uniform", 0.2), ("uniform", 0.3), ("uniform", 0.4))
 N_HELDOUT = 10
 N_MEMBERS = 3
 N_VERIFIED = 300
@@ -49,20 +49,19 @@ class Case:
         self.given = self.clean.turned(self.is_wrong)
         self.inputs = gold.inputs
         self.checks = checks(self.given.pairs.drop("side"), token_lengths(self.given.pairs, FeatureOptions()))
-        self.runs: dict[tuple[str, bool], pl.DataFrame] = {}
+        self.votes: dict[str, Votes] = {}
 
     def strengths(self, folds_by: str, is_verified: bool) -> pl.DataFrame:
         """strength.parquet of the labels as given, calibrated on 300 verified pairs or without any."""
-        key = (folds_by, is_verified)
-        if key not in self.runs:
-            votes = vote(self.clean, self.is_wrong, members=N_MEMBERS, folds_by=folds_by, seed=self.seed)
-            answers = None
-            if is_verified:
-                asked = np.random.default_rng([self.seed, 2]).choice(len(self.is_wrong), N_VERIFIED, replace=False)
-                answers = pl.Series("verified", np.where(self.is_wrong, "wrong", "right"))
-                answers = answers.set(~pl.Series(np.isin(np.arange(len(answers)), asked)), None)
-            self.runs[key] = strength_table(self.given.pairs, votes.raw, votes.fold, True, answers)[0]
-        return self.runs[key]
+        if folds_by not in self.votes:
+            chosen = {"members": N_MEMBERS, "folds_by": folds_by, "seed": self.seed}
+            self.votes[folds_by] = vote(self.clean, self.is_wrong, **chosen)
+        answers = None
+        if is_verified:
+            asked = np.random.default_rng([self.seed, 2]).choice(len(self.is_wrong), N_VERIFIED, replace=False)
+            answers = pl.Series("verified", np.where(self.is_wrong, "wrong", "right"))
+            answers = answers.set(~pl.Series(np.isin(np.arange(len(answers)), asked)), None)
+        return strength_table(self.given.pairs, *self.votes[folds_by][:2], True, answers)[0]
 
     def curated(self, policy: str, folds_by: str = "prompt", is_verified: bool = False) -> Split:
         """The training pairs after the decisions of a policy."""
@@ -118,11 +117,11 @@ ARMS: dict[str, Arm] = {
     "auto, 300 verified": lambda case: case.curated("auto", "prompt", True),
     "auto, 300 verified, folds by pair": lambda case: case.curated("auto", "pair", True),
     "secrets2-flip": lambda case: case.curated("secrets2-flip"),
-    "secrets2-soft-margin": lambda case: case.curated("secrets2-soft-margin"),
-    "select-easy": lambda case: case.curated("select-easy"),
     "random drop": _random_drop,
     "oracle drop": lambda case: case.without(case.is_wrong),
 }
+
+CONTROLS = ("secrets2-flip", "random drop", "oracle drop")  # without a temperature
 
 
 def measure(case: Case, arms: dict[str, Arm]) -> dict[str, dict[str, Any]]:
@@ -136,11 +135,12 @@ def measure(case: Case, arms: dict[str, Arm]) -> dict[str, dict[str, Any]]:
         if name == "raw":
             on_split = case.rewards(split, case.given, 1.0)
             scale = float(np.median(np.abs(on_split)))
-        t = case.temperature(split, scale)
-        plain, warm = (metrics(values, case.test.groups, strength) for values in (d, d / t))
+        plain = metrics(d, case.test.groups, strength)
         found[name] = {"right": (np.sign(d) + 1) / 2, "n": len(split.index)}
         found[name] |= {key: plain[key]["value"] for key in ("accuracy", "nll", "ece")}
-        found[name] |= {f"{key} at T": warm[key]["value"] for key in ("nll", "ece")}
+        if name not in CONTROLS:
+            warm = metrics(d / case.temperature(split, scale), case.test.groups, strength)
+            found[name] |= {f"{key} at T": warm[key]["value"] for key in ("nll", "ece")}
     return found
 
 
@@ -190,8 +190,8 @@ def summary(kind: str, rate: float, cells: list[tuple[Case, dict[str, dict[str, 
                 "gap closed": closed,
                 "NLL": f"{mean['nll']:.3f}",
                 "ECE": f"{mean['ece']:.3f}",
-                "NLL at T": f"{mean['nll at T']:.3f}",
-                "ECE at T": f"{mean['ece at T']:.3f}",
+                "NLL at T": f"{mean['nll at T']:.3f}" if "nll at T" in mean else "",
+                "ECE at T": f"{mean['ece at T']:.3f}" if "ece at T" in mean else "",
             }
         )
     return rows

@@ -22,7 +22,7 @@ from curate.intervals import length_difference
 from curate.pipeline import strength_table
 
 N_MEMBERS = 3
-PLANTED = (("uniform", 0.1), ("uniform", 0.2), ("uniform", 0.4), ("near-tie", 0.2), ("longer", 0.1), ("side", 0.0))
+PLANTED = (("uniform", 0.1), ("uniform", 0.2), ("uniform", 0.4), ("near-tie", 0.2))
 OTHER_SETS = (
     "hh_rlhf_test harmless-base",
     "gsm8k_solutions",

@@ -32,6 +32,7 @@ KINDS = {  # from most to least doubtful
 }
 ACTIONS = ("keep", "smooth", "flip", "drop")
 AFFORDABLE = 0.05  # of flips may be wrong
+MOSTLY = 0.5
 N_BINS = 60  # even, so that zero lies on an edge
 N_POINTS = 4000  # more points than this say nothing new and make the page slow
 
@@ -119,6 +120,12 @@ def warnings(run: Run, table: pl.DataFrame) -> list[str]:
         found.append(
             "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
             "they have seen the labels they judge, so their agreement with them is no evidence."
+        )
+    voted, options = stage_facts(run, "vote") or {}, run.manifest["stages"].get("vote", {}).get("options", {})
+    if voted.get("recurring_share", 0.0) > MOSTLY and options.get("folds_by") == "prompt":
+        found.append(
+            "Most responses stand in several pairs. With --folds-by pair the votes also use how a response fared in its other "
+            "pairs, which finds more wrong labels here, but says less about new prompts."
         )
     n_groups = table["group"].n_unique()
     if n_groups < 20:

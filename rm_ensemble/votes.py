@@ -47,11 +47,22 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
         write_parquet(table, folder / "votes" / f"member-{i:02d}.parquet")
     return {
         **_facts(pairs, tables),
+        "recurring_share": recurring_share(index),
         **read.facts,
         "n_folds": plans[0].weight.shape[1],
         "n_dims": inputs.shape[1],
         "penalties": {str(penalty): heads.settings.count(penalty) for penalty in sorted(set(heads.settings))},
     }
+
+
+def recurring_share(index: NDArray[np.int64]) -> float:
+    """The share of pairs both of whose texts stand in other pairs too; `index` is (pairs, 2).
+
+    >>> recurring_share(np.array([[0, 1], [0, 1], [0, 2], [3, 4]]))   # 2 / 4
+    0.5
+    """
+    n_pairs = np.bincount(index.ravel())
+    return float((n_pairs[index] > 1).all(axis=1).mean()) if len(index) else 0.0
 
 
 def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPlan], tuple[int, ...]]:

@@ -23,7 +23,8 @@ from fake_run import (
 )
 
 from curate.guarantee_words import guarantee_words
-from reports.facts import FACTS_VERSION, N_POINTS, facts, histogram, lead_over_length, length_rule, scatter
+from curate.run import write_json
+from reports.facts import FACTS_VERSION, N_POINTS, facts, histogram, lead_over_length, length_rule, scatter, warnings
 from reports.numbers import interval
 from reports.suspicious import text_limit
 from reports.verdict import HEADLINES, judge, verdict
@@ -328,3 +329,15 @@ def test_few_prompts_are_a_warning(tmp_path: Path) -> None:
     made = facts(run)
     assert any("come from 1 prompt" in warning for warning in made["warnings"])
     assert "low" not in made["slices"][0]["parts"][0]["accuracy"]
+
+
+def test_recurring_responses_are_pointed_out_only_with_folds_by_prompt(tmp_path: Path) -> None:
+    made = {}
+    for name, share in (("many", 0.9), ("few", 0.1)):
+        run = fake_run(tmp_path / name, recurring_share=share)
+        manifest = run.manifest
+        manifest["stages"]["vote"]["options"]["folds_by"] = "prompt"
+        write_json(manifest, run.manifest_path)
+        made[name] = warnings(run, fake_pairs())
+    assert any("--folds-by pair" in warning for warning in made["many"])
+    assert not any("--folds-by pair" in warning for warning in made["few"])
