@@ -7,6 +7,7 @@ labels with their errors only. A detector is a score per pair that is high where
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,33 +44,45 @@ class Labelling(NamedTuple):
     is_wrong: np.ndarray
 
 
-def labellings(options: argparse.Namespace) -> Any:
-    """Every set with every noise, one seed after the other."""
+def labellings(options: argparse.Namespace) -> Iterator[tuple[Labelling, int]]:
+    """Every noise of the parts asked for, one seed after the other."""
+    for part in options.parts:
+        yield from PARTS[part](options)
+
+
+def natural_noise(options: argparse.Namespace) -> Iterator[tuple[Labelling, int]]:
+    """People's own errors, on all sides or on those that choices may be made on."""
     everything = arguments(options.data, options.cache)
-    gold, _ = natural(everything, 0)
-    clear = np.abs(vote(gold, np.zeros(gold.n_pairs, bool), members=2).mean)
     for seed in range(options.draws):
         found, is_wrong = natural(everything, seed)
-        odd = np.array([is_odd(side) for side in found.pairs["side"]])
+        even = np.array([not is_odd(side) for side in found.pairs["side"]])
         if options.even_only:
-            yield Labelling("ukp_convarg", "natural, even sides", found.part(~odd), is_wrong[~odd]), seed
+            yield Labelling("ukp_convarg", "natural, even sides", found.part(even), is_wrong[even]), seed
         else:
             yield Labelling("ukp_convarg", "natural", found, is_wrong), seed
-    if options.even_only:
-        return
+
+
+def planted_in_gold(options: argparse.Namespace) -> Iterator[tuple[Labelling, int]]:
+    """Errors planted into the gold of ukp_convarg."""
+    gold, _ = natural(arguments(options.data, options.cache), 0)
+    clear = np.abs(vote(gold, np.zeros(gold.n_pairs, bool), members=2).mean)
     for kind, rate in PLANTED:
         for seed in range(options.seeds):
             planted = plant(kind, rate, gold, clear, np.random.default_rng([seed, 1]))
-            yield (
-                Labelling("ukp_convarg, gold", f"{kind} {rate:.0%}" if rate else "one side reversed", gold, planted),
-                seed,
-            )
+            yield Labelling("ukp_convarg, gold", f"{kind} {rate:.0%}", gold, planted), seed
+
+
+def planted_elsewhere(options: argparse.Namespace) -> Iterator[tuple[Labelling, int]]:
+    """Errors planted into the given labels of the other sets, which have errors of their own."""
     for name in OTHER_SETS:
         part = sample(options.data, name, options.cache, N_OTHER_PAIRS)
         for kind, rate in OTHER_PLANTED:
             for seed in range(options.seeds):
                 planted = plant(kind, rate, part, np.zeros(0), np.random.default_rng([seed, 1]))
                 yield Labelling(name, f"{kind} {rate:.0%}", part, planted), seed
+
+
+PARTS = {"natural": natural_noise, "gold": planted_in_gold, "others": planted_elsewhere}
 
 
 def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -129,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real preference data")
     parser.add_argument("--cache", type=Path, default=Path("runs/features"), help="folder that keeps the features")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which labels")
     parser.add_argument("--draws", type=int, default=5, help="draws of the natural noise")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of every planted noise")
     parser.add_argument("--even-only", action="store_true", help="natural noise on sides that choices may be made on")
