@@ -37,26 +37,25 @@ STRENGTH_COLUMNS = (
 )  # fmt: skip
 
 
+VERIFIED_HELP = {"help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"}
+
+
 @dataclass(frozen=True)
 class StrengthOptions:
     """What the votes are calibrated on."""
 
-    verified: str | None = field(
-        default=None,
-        metadata={
-            "help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"
-        },
-    )
+    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
 
 
 @dataclass(frozen=True)
-class DecideOptions(StrengthOptions):
+class DecideOptions:
     """What is done to each pair."""
 
     policy: str = field(
         default="auto",
         metadata={"help": f"a preset ({', '.join(policy_stage.presets())}) or a YAML file of rules (ends in .yaml)"},
     )
+    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
     max_wrong_flips: float | None = field(
         default=None,
         metadata={"help": "policy guaranteed: the share of its flips that may be wrong on average  [default: 0.05]"},
