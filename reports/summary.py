@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
+from reports.verdict import flip_words
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,6 +28,7 @@ def summary(facts: Mapping[str, Any]) -> "Group":
     blocks += [Padding(table, (1, 0, 0, 0)) for table in tables if table is not None]
     guarantee = facts.get("decisions", {}).get("guarantee")
     blocks += [Padding(Text(sentence), (1, 0, 0, 0)) for sentence in (guarantee or {}).get("sentences", [])]
+    blocks += [Padding(Text(sentence), (1, 0, 0, 0)) for sentence in flip_words(facts)]
     if "strength" in facts and "noise_rate" not in facts:
         blocks.append(Padding(Text(HOW_TO_KNOW, style="dim"), (1, 0, 0, 0)))
     return Group(*blocks)

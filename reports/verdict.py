@@ -100,25 +100,26 @@ def _against_words(facts: Mapping[str, Any], level: str) -> list[str]:
     share = percent(against["n_pairs"] / against["n_judged"])
     words = f"The votes go against {counted(against['n_pairs'], 'label')} ({share})"
     if level in ("weak", "unmeasured"):
-        return [f"{words}, which here says more about the judge than about the labels.", *_flip_words(facts, against)]
+        return [f"{words}, which here says more about the judge than about the labels.", *flip_words(facts)]
     if "expected_wrong_share" not in against:
         return [f"{words}."]
     wrong = percent(against["expected_wrong_share"], digits=0)
     ending = f"about {wrong} of these labels are wrong and the rest are errors of the judge"
     return [
         f"{words}. By label_prob{_made_words(facts)}, {ending}{_assumed_words(facts)}.",
-        *_flip_words(facts, against),
+        *flip_words(facts),
     ]
 
 
-def _flip_words(facts: Mapping[str, Any], against: Mapping[str, Any]) -> list[str]:
+def flip_words(facts: Mapping[str, Any]) -> list[str]:
     """How few flips the votes carry; with verified pairs the guarantee says that better."""
+    against = facts.get("strength", {}).get("against", {})
     if "affordable_flips" not in against or facts.get("noise_rate"):
         return []
     n = against["affordable_flips"]
     carried = f"only {counted(n, 'flip')}" if n else "no flip at all"
     return [
-        f"By the same estimate these votes carry {carried} if at most one flip in twenty may be wrong. "
+        f"By label_prob these votes carry {carried} if at most one flip in twenty may be wrong. "
         "To know more, see curate sample."
     ]
 
