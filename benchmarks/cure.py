@@ -23,8 +23,8 @@ from benchmarks.planted import Sample, Votes, arguments, natural, plant, table, 
 from curate.checks import checks
 from curate.intervals import cluster_bootstrap
 from curate.options import FeatureOptions
-from curate.pipeline import strength_table
 from curate.policy import decide, load_policy, margin_scale
+from curate.strength import strength_table
 from rm_ensemble.batches import token_lengths
 from rm_ensemble.evaluate import metrics
 from rm_ensemble.head_model import train_head

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
-from benchmarks.natural_noise import is_odd
-from benchmarks.planted import Sample, arguments, natural, plant, sample, table, vote
+from benchmarks.natural_noise import detection, is_odd
+from benchmarks.planted import Sample, arguments, natural, plant, sample, table, train_on, vote, votes_of
 from curate.calibration import fit_calibration
 from curate.intervals import length_difference
-from curate.pipeline import strength_table
+from curate.strength import one_scale, strength_table
+from rm_ensemble.heads import LinearFit, PairTargets
 
 N_MEMBERS = 3
 PLANTED = (("uniform", 0.1), ("uniform", 0.2), ("uniform", 0.4), ("near-tie", 0.2))
@@ -87,22 +89,21 @@ PARTS = {"natural": natural_noise, "gold": planted_in_gold, "others": planted_el
 
 def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Every detector's score, high = looks wrong, (pairs,); and the pairs that two methods flag by themselves, bool."""
-    _, _, sample, is_wrong = labelling
-    given = sample.turned(is_wrong)
-    by_prompt, by_pair = (
-        vote(sample, is_wrong, members=N_MEMBERS, seed=seed, folds_by=by) for by in ("prompt", "pair")
-    )
-    in_sample = vote(sample, is_wrong, members=N_MEMBERS, seed=seed, scoring="in-sample")
-    deviation = by_prompt.scaled.std(axis=1)
+    is_wrong, given = labelling.is_wrong, labelling.sample.turned(labelling.is_wrong)
+    chosen: dict[str, Any] = {"members": N_MEMBERS, "seed": seed}
+    out_of_fold = train_on(given, **chosen)
+    by_prompt, by_pair = votes_of(out_of_fold, given), votes_of(train_on(given, folds_by="pair", **chosen), given)
+    in_sample = train_on(given, scoring="in-sample", **chosen)
+    apart = given.inputs[given.index[:, 0]] - given.inputs[given.index[:, 1]]
     scores = {
         "length null": length_difference(given.pairs),
         "mean, folds by prompt": by_prompt.mean,
         "vote share": (by_prompt.scaled > 0).mean(axis=1),
-        "mean / std": by_prompt.mean / np.maximum(deviation, 1e-6),
+        "mean / std": by_prompt.mean / np.maximum(by_prompt.scaled.std(axis=1), 1e-6),
         "single model": by_prompt.scaled[:, 0],
-        "weight-averaged member": by_prompt.averaged,
-        "in-sample mean": in_sample.mean,
-        "in-sample, averaged over training": in_sample.along,
+        "weight-averaged member": apart @ out_of_fold.heads.arrays["linear"].mean(axis=1),
+        "in-sample mean": votes_of(in_sample, given).mean,
+        "in-sample, averaged over training": along_path(apart, given, in_sample.plans[0].weight),
         "mean, folds by pair": by_pair.mean,
         "fused: folds by prompt and by pair": by_prompt.mean + by_pair.mean,
     }
@@ -112,10 +113,22 @@ def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], 
         scores[f"cleanlab, {name}"] = quality
         label_prob = strength_table(given.pairs, votes.raw, votes.fold, True)[0]["label_prob"].to_numpy()
         flagged |= {f"cleanlab find_label_issues, {name}": issues, f"label_prob < .5, {name}": label_prob < 0.5}
+        flagged[f"sign of the mean, {name}"] = votes.mean < 0
     null = scores["length null"]
     if roc_auc_score(is_wrong, -null) < 0.5:  # where the shorter text wins
         scores["length null"] = -null
     return {name: -score for name, score in scores.items()}, flagged
+
+
+def along_path(apart: np.ndarray, given: Sample, weight: np.ndarray) -> np.ndarray:
+    """(pairs,) scaled difference of one in-sample model, averaged over its path from the strongest penalty to the weakest.
+
+    `apart` (pairs, dims), `weight` (pairs, 1). Stopping early and penalising strongly are the same restraint here.
+    """
+    ones, zeros = (fill(given.n_pairs, dtype=np.float32) for fill in (np.ones, np.zeros))
+    path = LinearFit(torch.from_numpy(apart), PairTargets(given.index, ones, zeros)).path(torch.from_numpy(weight))
+    raw = np.concatenate([(apart @ head.numpy()).astype(np.float64) for head in path], axis=1)
+    return np.asarray(one_scale(raw, np.zeros(raw.shape)).mean(axis=1))
 
 
 def cleanlab(mean: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,16 +139,6 @@ def cleanlab(mean: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     labels, probabilities = is_a.astype(int), np.stack([1 - of_a, of_a], axis=1)
     quality = get_label_quality_scores(labels, probabilities, method="self_confidence")
     return quality, np.asarray(find_label_issues(labels, probabilities, n_jobs=1))
-
-
-def measures(is_wrong: np.ndarray, suspicion: np.ndarray) -> dict[str, float]:
-    """AUROC, AUPRC and precision (= recall) at the budget = number of wrong labels."""
-    top = np.argsort(-suspicion, kind="stable")[: int(is_wrong.sum())]
-    return {
-        "AUROC": float(roc_auc_score(is_wrong, suspicion)),
-        "AUPRC": float(average_precision_score(is_wrong, suspicion)),
-        "precision at budget": float(is_wrong[top].mean()),
-    }
 
 
 def main() -> None:
@@ -152,7 +155,7 @@ def main() -> None:
         cell = (labelling.set, labelling.noise)
         scores, flagged = suspicions(labelling, seed)
         row: dict[str, Any] = {"base": labelling.is_wrong.mean(), "n": labelling.sample.n_pairs}
-        row |= {name: measures(labelling.is_wrong, score) for name, score in scores.items()}
+        row |= {name: detection(labelling.is_wrong, score) for name, score in scores.items()}
         row |= {name: _flagged(labelling.is_wrong, issues) for name, issues in flagged.items()}
         found.setdefault(cell, []).append(row)
         print(cell, seed, {name: round(row[name]["AUROC"], 4) for name in scores}, flush=True)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.planted import Sample, arguments, natural, plant, table, vote
-from curate.calibration import calibrate_on_verified, fit_calibration
-from curate.guarantee import Answers, certified, keep_level, p_values
+from benchmarks.planted import Sample, Votes, arguments, natural, plant, table, vote
+from curate.calibration import calibrate_on_verified
+from curate.guarantee import Answers, certified, certified_to_keep, p_values
 from curate.reliability import reliability
-from curate.strength import strength
+from curate.strength import strength, strength_table
 
 KINDS = (
     ("natural", 0.0),
@@ -34,6 +34,7 @@ KINDS = (
     ("pure noise", 0.5),
     ("all reversed", 1.0),
 )
+NO_SIGNAL = ("clean", "pure noise")
 LEVELS = (0.05, 0.1, 0.2)
 N_VERIFIED = (300, 1000)
 N_MEMBERS = 5
@@ -65,8 +66,7 @@ def subset(mean: np.ndarray, is_wrong: np.ndarray, sides: np.ndarray, n: int, se
         found[f"wrong {level}"] = float((~is_wrong[flips]).mean()) if flips.any() else 0.0
         found[f"recall {level}"] = float(is_wrong[flips].sum() / max(is_wrong[~asked].sum(), 1))
         found[f"any {level}"] = float(flips.any())
-    level = keep_level(KEPT, int(answers.wrong.sum()), n)
-    kept = ~asked if np.isinf(level) else certified(keep_p, level)
+    kept = certified_to_keep(keep_p, answers, KEPT)
     found |= {"kept": kept.sum() / (~asked).sum(), "wrong kept": float(is_wrong[kept].mean()) if kept.any() else 0.0}
     verified = pl.Series("verified", np.where(is_wrong, "wrong", "right")).set(~pl.Series(asked), None)
     table, facts = calibrate_on_verified(strength(mean[:, None]), np.zeros(len(mean), bool), sides, verified)
@@ -77,18 +77,14 @@ def subset(mean: np.ndarray, is_wrong: np.ndarray, sides: np.ndarray, n: int, se
         "covered": float(rate["low"] <= is_wrong.mean() <= rate["high"]),
         "width": rate["high"] - rate["low"],
         "ece": reliability(label_prob, (~is_wrong[~asked]).astype(float), sides[~asked])["ece"]["value"],
-        "ece unverified": _ece_of_formula(mean, is_wrong, sides),
     }
     return found
 
 
-def _ece_of_formula(mean: np.ndarray, is_wrong: np.ndarray, sides: np.ndarray) -> float:
+def ece_of_formula(votes: Votes, sample: Sample, is_wrong: np.ndarray) -> float:
     """The ECE against the gold of the label_prob that needs no verified pair."""
-    from curate.noise_rate import error_rate_among_clear
-
-    cap = min(point.at_most for point in error_rate_among_clear(mean, sides))
-    label_prob = fit_calibration(mean, min(0.45, cap)).label_prob(mean)
-    return float(reliability(label_prob, (~is_wrong).astype(float), sides)["ece"]["value"])
+    label_prob = strength_table(sample.turned(is_wrong).pairs, *votes, True)[0]["label_prob"].to_numpy()
+    return float(reliability(label_prob, (~is_wrong).astype(float), sample.groups)["ece"]["value"])
 
 
 def cell(
@@ -103,12 +99,11 @@ def cell(
     found: dict[int, list[dict[str, Any]]] = {n: [] for n in N_VERIFIED}
     for seed in range(n_draws):
         sample, is_wrong = labelled(everything, kind, rate, clear, seed)
-        mean = vote(sample, is_wrong, members=N_MEMBERS, seed=seed).mean
+        votes = vote(sample, is_wrong, members=N_MEMBERS, seed=seed)
+        of_draw = {"true": is_wrong.mean(), "ece unverified": ece_of_formula(votes, sample, is_wrong)}
         for n in N_VERIFIED:
             for i in range(n_subsets):
-                found[n].append(
-                    {"true": is_wrong.mean(), **subset(mean, is_wrong, sample.groups, n, seed * n_subsets + i)}
-                )
+                found[n].append(of_draw | subset(votes.mean, is_wrong, sample.groups, n, seed * n_subsets + i))
     return found
 
 
@@ -120,7 +115,8 @@ def _rows(kind: str, rate: float, n: int, found: list[dict[str, Any]]) -> Iterat
     first = {"noise": f"{kind} {rate:.0%}" if rate else kind, "verified": n}
     flips = dict(first)
     for q in LEVELS:
-        holds = mean[f"wrong {q}"] <= q + 2 * error[f"wrong {q}"] + 1e-12
+        share = f"any {q}" if kind in NO_SIGNAL else f"wrong {q}"  # where every flip is wrong or a guess, any counts
+        holds = mean[share] <= q + 2 * error[share] + 1e-12
         flips[f"wrong flips at q = {q}"] = (
             f"{mean[f'wrong {q}']:.3f} ± {error[f'wrong {q}']:.3f}{'' if holds else ' **above**'}"
         )

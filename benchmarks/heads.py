@@ -9,7 +9,6 @@ given before swapping, which are themselves not free of errors.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
-from curate.formats import LoadOptions, read_pairs
+from benchmarks.planted import read_set, whole_prompts
 from curate.intervals import agreement_with_label, length_difference
 from curate.options import DEFAULT_BLOCKS, FeatureOptions
 from curate.pairs import is_tie
@@ -95,15 +94,7 @@ class Found(NamedTuple):
 
 def sample(data: Path, name: str, n_pairs: int, cache: Path) -> Sample:
     """Whole prompts in random order until there are enough pairs, with every block that any variant reads."""
-    file, _, category = name.partition(" ")
-    pairs = read_pairs(str(data / f"{file}.jsonl.gz"), LoadOptions(heldout_share=0.0)).pairs
-    if category:
-        pairs = pairs.filter([json.loads(extra)["meta"]["category"] == category for extra in pairs["extra"]])
-    groups = np.random.default_rng(0).permutation(pairs["group"].unique().sort().to_numpy())
-    size = pairs.group_by("group").len()
-    enough = pl.DataFrame({"group": groups}).join(size, on="group", maintain_order="left")
-    taken = enough.filter(pl.col("len").cum_sum() - pl.col("len") < n_pairs)["group"]
-    pairs = pairs.filter(pl.col("group").is_in(taken.implode()))
+    pairs = whole_prompts(read_set(data, name), n_pairs)
     texts, index = unique_texts(pairs)
     wanted = sorted({block for variant in READS for block in variant.blocks})
     read = features(texts, FeatureOptions(blocks=tuple(wanted)), cache)

@@ -25,6 +25,14 @@ from curate.pairs import stable_hash
 
 N_HELDOUT_SIDES = 10
 FOLDS_BY = ("prompt", "pair")
+FEWEST_VOTES = 4
+
+
+def drawn_vote(votes: list[float], rng: np.random.Generator) -> tuple[float, float | None]:
+    """One vote at random as the label, and the gold: what the others say where they are unanimous, else None."""
+    rest = list(votes)
+    label = rest.pop(int(rng.integers(len(rest))))
+    return label, rest[0] if len(set(rest)) == 1 else None
 
 
 def draw(data: Path, seed: int) -> pl.DataFrame:
@@ -35,12 +43,12 @@ def draw(data: Path, seed: int) -> pl.DataFrame:
         for line in lines:
             row = json.loads(line)
             votes = [vote for vote in row["votes"] if vote != 0.5]
-            if len(votes) < 4:
+            if len(votes) < FEWEST_VOTES:
                 continue
-            label = votes.pop(int(rng.integers(len(votes))))
-            if len(set(votes)) == 1:
+            label, gold = drawn_vote(votes, rng)
+            if gold is not None:
                 texts = {name: row[name] for name in ("id", "prompt", "response_a", "response_b")}
-                rows.append({**texts, "side": row["meta"]["category"], "label": label, "gold": votes[0]})
+                rows.append({**texts, "side": row["meta"]["category"], "label": label, "gold": gold})
     return pl.DataFrame(rows)
 
 
@@ -63,12 +71,12 @@ def curate(*arguments: str | Path) -> None:
 
 
 def detection(is_wrong: np.ndarray, suspicion: np.ndarray) -> dict[str, float]:
-    """AUROC, AUPRC and precision at the budget = number of wrong labels, of a score that is high for wrong labels."""
+    """AUROC, AUPRC and precision (= recall) at the budget = number of wrong labels, of a score that is high for wrong ones."""
     top = np.argsort(-suspicion, kind="stable")[: int(is_wrong.sum())]
     return {
-        "auroc": float(roc_auc_score(is_wrong, suspicion)),
-        "auprc": float(average_precision_score(is_wrong, suspicion)),
-        "precision": float(is_wrong[top].mean()),
+        "AUROC": float(roc_auc_score(is_wrong, suspicion)),
+        "AUPRC": float(average_precision_score(is_wrong, suspicion)),
+        "precision at budget": float(is_wrong[top].mean()),
     }
 
 
@@ -129,7 +137,10 @@ def table(rows: list[dict[str, object]]) -> str:
     lines = ["| detector | part | pairs | wrong | AUROC | AUPRC | precision at budget |"]
     lines.append("| --- | --- | ---: | ---: | --- | --- | --- |")
     for (detector, part), group in frame.group_by("detector", "part", maintain_order=True):
-        cells = [f"{group[name].mean():.3f} ± {group[name].std() or 0:.3f}" for name in ("auroc", "auprc", "precision")]
+        cells = [
+            f"{group[name].mean():.3f} ± {group[name].std() or 0:.3f}"
+            for name in ("AUROC", "AUPRC", "precision at budget")
+        ]
         lines.append(
             f"| {detector} | {part} | {group['n'].mean():.0f} | {group['wrong'].mean():.3f} | {' | '.join(cells)} |"
         )

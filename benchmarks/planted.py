@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from benchmarks.natural_noise import FEWEST_VOTES, drawn_vote
 from curate.formats import LoadOptions, read_pairs
 from curate.intervals import length_difference
 from curate.options import FeatureOptions, VoteOptions
@@ -20,12 +21,9 @@ from curate.pairs import is_tie
 from curate.strength import one_scale
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
-from rm_ensemble.heads import PairTargets, PairWeights, linear_path, train_heads
-from rm_ensemble.inputs import HeadInputs, text_effects
+from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.text_features import text_features
-from rm_ensemble.votes import plan_members
-
-FEWEST_VOTES = 4
+from rm_ensemble.votes import Ensemble, train_ensemble
 
 
 class Sample(NamedTuple):
@@ -60,16 +58,25 @@ def sample(data: Path, name: str, cache: Path, n_pairs: int | None = None) -> Sa
     """A set of the data folder (`hh_rlhf_test harmless-base` for one category), without ties; or whole prompts of it at
     random until there are `n_pairs`.
     """
+    pairs = read_set(data, name).filter(~is_tie())
+    return _read(pairs if n_pairs is None else whole_prompts(pairs, n_pairs), cache)
+
+
+def read_set(data: Path, name: str) -> pl.DataFrame:
+    """The pair table of a set of the data folder, or of one category of it: `hh_rlhf_test harmless-base`."""
     file, _, category = name.partition(" ")
-    pairs = read_pairs(str(data / f"{file}.jsonl.gz"), LoadOptions(heldout_share=0.0)).pairs.filter(~is_tie())
-    if category:
-        pairs = pairs.filter([json.loads(extra)["meta"]["category"] == category for extra in pairs["extra"]])
-    if n_pairs is not None:
-        groups = np.random.default_rng(0).permutation(pairs["group"].unique().sort().to_numpy())
-        sizes = pl.DataFrame({"group": groups}).join(pairs.group_by("group").len(), on="group", maintain_order="left")
-        taken = sizes.filter(pl.col("len").cum_sum() - pl.col("len") < n_pairs)["group"]
-        pairs = pairs.filter(pl.col("group").is_in(taken.implode()))
-    return _read(pairs, cache)
+    pairs = read_pairs(str(data / f"{file}.jsonl.gz"), LoadOptions(heldout_share=0.0)).pairs
+    if not category:
+        return pairs
+    return pairs.filter([json.loads(extra)["meta"]["category"] == category for extra in pairs["extra"]])
+
+
+def whole_prompts(pairs: pl.DataFrame, n_pairs: int) -> pl.DataFrame:
+    """The pairs of prompts in random order, until there are `n_pairs`."""
+    groups = np.random.default_rng(0).permutation(pairs["group"].unique().sort().to_numpy())
+    sizes = pl.DataFrame({"group": groups}).join(pairs.group_by("group").len(), on="group", maintain_order="left")
+    taken = sizes.filter(pl.col("len").cum_sum() - pl.col("len") < n_pairs)["group"]
+    return pairs.filter(pl.col("group").is_in(taken.implode()))
 
 
 def _read(pairs: pl.DataFrame, cache: Path) -> Sample:
@@ -99,10 +106,9 @@ def natural(everything: tuple[Sample, list[list[float]]], seed: int) -> tuple[Sa
     rng = np.random.default_rng(seed)
     kept, gold_is_a, is_wrong = [], [], []
     for i, votes in enumerate(all_votes):
-        rest = list(votes)
-        label = rest.pop(int(rng.integers(len(rest))))
-        if len(set(rest)) == 1:
-            kept.append(i), gold_is_a.append(rest[0] == 1.0), is_wrong.append(label != rest[0])
+        label, gold = drawn_vote(votes, rng)
+        if gold is not None:
+            kept.append(i), gold_is_a.append(gold == 1.0), is_wrong.append(label != gold)
     return whole.part(np.array(kept)).turned(~np.array(gold_is_a)), np.array(is_wrong)
 
 
@@ -130,10 +136,6 @@ class Votes(NamedTuple):
 
     raw: np.ndarray
     fold: np.ndarray
-    averaged: (
-        np.ndarray
-    )  # (pairs,) of the model whose weights are the mean of all models', whether they saw the pair or not
-    along: np.ndarray  # (pairs,) of the first member in training, averaged over its path from the strongest penalty on
 
     @property
     def scaled(self) -> np.ndarray:
@@ -146,28 +148,21 @@ class Votes(NamedTuple):
         return np.asarray(self.scaled.mean(axis=1))
 
 
+def train_on(given: Sample, **options: Any) -> Ensemble:
+    """The ensemble that `curate vote` trains on a sample's labels; `options` are those of VoteOptions."""
+    return train_ensemble(given.inputs, given.index, given.pairs, VoteOptions(**options))
+
+
+def votes_of(ensemble: Ensemble, given: Sample) -> Votes:
+    """The votes that `curate vote` writes."""
+    rewards = ensemble.rewards(given.index).astype(np.float64)
+    return Votes(rewards[..., 0] - rewards[..., 1], ensemble.fold)
+
+
 def vote(sample: Sample, is_wrong: np.ndarray, **options: Any) -> Votes:
     """The ensemble's votes on a labelling, as `curate vote` casts them; `options` are those of VoteOptions."""
-    chosen = VoteOptions(**options)
     given = sample.turned(is_wrong)
-    inputs = given.inputs
-    if chosen.folds_by == "pair":
-        inputs = np.concatenate([inputs, text_effects(given.index, len(inputs))], axis=1)
-    plans, seeds = plan_members(given.pairs, chosen)
-    targets = PairTargets(given.index, np.ones(given.n_pairs, np.float32), np.zeros(given.n_pairs, np.float32))
-    weights = PairWeights(
-        *(np.concatenate([getattr(plan, name) for plan in plans], axis=1) for name in ("weight", "part"))
-    )
-    heads = train_heads(inputs, targets, weights, seeds=seeds)
-    rewards = heads.rewards(inputs)
-    fold = np.stack([plan.fold for plan in plans], axis=1)
-    model = fold + plans[0].weight.shape[1] * np.arange(len(plans))
-    raw = (rewards[given.index[:, :1], model] - rewards[given.index[:, 1:], model]).astype(np.float64)
-    apart = inputs[given.index[:, 0]] - inputs[given.index[:, 1]]
-    averaged = (apart @ heads.arrays["linear"].mean(axis=1)).astype(np.float64)
-    path = linear_path(apart, targets, weights.weight[:, :1])
-    along = one_scale((apart @ path).astype(np.float64), np.zeros((given.n_pairs, path.shape[1]))).mean(axis=1)
-    return Votes(raw, fold, averaged, along)
+    return votes_of(train_on(given, **options), given)
 
 
 def table(rows: list[Mapping[str, Any]]) -> str:

@@ -4,13 +4,17 @@ Adding a check is adding a function: its name is the column, the first line of i
 A check sees the pair table beside the columns of `rm_ensemble.batches.token_lengths`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import polars as pl
 
+from curate.options import FeatureOptions
 from curate.pairs import is_tie, stable_hash, text_of
 
 EXTREME_RATIO = 10  # 0.1-0.3 % of the pairs of three real sets, 3-5 % of two (among them terse refusals, bare labels)
+TRL_MAX_TOKENS = 1024  # TRL drops pairs that are longer
+MOSTLY = 0.5
 TURN_IN_TEXT = "\n\n(Human|Assistant): "
 
 
@@ -128,3 +132,44 @@ def language(pairs: pl.DataFrame, sample: int = 500, seed: int = 0) -> dict[str,
     languages = [py3langid.classify(text)[0] for text in texts if any(map(str.isalpha, text))]
     n_english = languages.count("en")
     return {"sample_size": len(languages), "english_share": n_english / len(languages) if languages else 1.0}
+
+
+def check_facts(
+    pairs: pl.DataFrame, table: pl.DataFrame, lengths: pl.DataFrame, options: FeatureOptions
+) -> dict[str, Any]:
+    """Counts and meanings of the checks, language and lengths, and what the backbone cannot judge, as JSON values."""
+    found = language(pairs)
+    longest = pl.col("n_prompt_tokens") + pl.max_horizontal("n_chosen_tokens", "n_rejected_tokens")
+    facts = {
+        "counts": {name: int(table[name].sum()) for name in table.columns if name != "pair_id"},
+        "meanings": meanings(),
+        "language": found,
+        "max_tokens": options.max_tokens,
+        "n_prompts_cut": int(lengths["is_prompt_cut"].sum()),
+        "n_responses_cut": int(lengths["is_response_cut"].sum()),
+        "n_over_1024_tokens": int(lengths.select((longest > TRL_MAX_TOKENS).sum()).item()),
+    }
+    return {**facts, "warnings": _warnings(facts, len(pairs), options)}
+
+
+def _warnings(facts: Mapping[str, Any], n_pairs: int, options: FeatureOptions) -> list[str]:
+    """What the embedded default cannot judge about this data, in words."""
+    warnings = []
+    if options.backbone == "minilm" and facts["language"]["english_share"] < MOSTLY:
+        warnings.append(
+            f"{1 - facts['language']['english_share']:.0%} of a sample of the pairs are not English, and the embedded "
+            "backbone knows English only: use a multilingual --backbone"
+        )
+    cut = facts["n_responses_cut"] / n_pairs
+    if cut > MOSTLY:
+        warnings.append(
+            f"{cut:.0%} of the pairs have a response longer than the limit of {options.max_tokens} tokens: "
+            "only its beginning is judged"
+        )
+    prompts = facts["n_prompts_cut"] / n_pairs
+    if prompts > MOSTLY:
+        warnings.append(
+            f"{prompts:.0%} of the pairs have a prompt that does not fit into {options.max_tokens} tokens beside its "
+            "responses: only its end is read"
+        )
+    return warnings

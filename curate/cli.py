@@ -19,15 +19,14 @@ from curate.errors import CurateError
 from curate.export import ExportOptions
 from curate.formats import LoadOptions, ReadOptions
 from curate.guarantee_words import guarantee_words
-from curate.options import FeatureOptions, RetrainOptions, VoteOptions
-from curate.pipeline import DecideOptions, StrengthOptions
+from curate.options import CombineOptions, DecideOptions, FeatureOptions, RetrainOptions, StrengthOptions, VoteOptions
 from curate.run import Run
 from curate.terminal import (
     printable,
     progress_bars,
     show_comparison,
     show_counts,
-    show_metrics,
+    show_evaluation,
     show_policies,
     show_summary,
     show_table,
@@ -274,11 +273,18 @@ def score(
     data: DataArgument,
     to: Annotated[Path, typer.Option("--to", help="the .parquet file to write")],
     reading: ReadOptions,
+    combining: CombineOptions,
+    others: Annotated[
+        list[Path] | None, typer.Option("--with", metavar="MODEL2", help="another model folder; may be given again")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score both responses of every pair with a saved reward model."""
+    """Score both responses of every pair with a saved reward model, or with several (--with) whose rewards are combined.
+
+    Before they are combined, each model's rewards are standardised over the distinct texts.
+    """
     with progress_bars() as progress:
-        table = pipeline.score(model, data, to, reading, overwrite, progress)
+        table = pipeline.score(model, data, to, reading, overwrite, progress, others=others or (), combining=combining)
     typer.echo(f"{len(table):,} pairs scored: {to}")
 
 
@@ -287,15 +293,18 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
     data: DataArgument,
     reading: ReadOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="COLUMN", help="also slice by this column of the data, or of its meta")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: everything, with all intervals")] = False,
 ) -> None:
-    """Accuracy, margin, NLL and calibration of a saved reward model, each with its interval."""
+    """Accuracy, margin, NLL and calibration of a saved reward model, whole and by slice, and best-of-n, with intervals."""
     with progress_bars() as progress:
-        metrics = pipeline.evaluate(model, data, reading, progress)
+        metrics = pipeline.evaluate(model, data, reading, progress, by)
     if as_json:
         typer.echo(json.dumps(metrics, indent=2))
     else:
-        show_metrics(metrics)
+        show_evaluation(metrics)
 
 
 @command

@@ -111,27 +111,33 @@ def wrong_share_at_most(n_wrong: int, n_verified: int, confidence: float = CONFI
     return 1.0 if n_wrong >= n_verified else float(beta.ppf(confidence, n_wrong + 1, n_verified - n_wrong))
 
 
-def certify(strength: pl.DataFrame, max_wrong_flips: float, max_wrong_kept: float | None) -> pl.DataFrame:
-    """A strength table with `flip_is_certified` and `keep_is_certified`, for the rules of a policy.
+def certify(
+    strength: pl.DataFrame, is_tie: np.ndarray, max_wrong_flips: float, max_wrong_kept: float | None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """A strength table with `flip_is_certified` and `keep_is_certified`, for the rules of a policy, and how sure they are.
 
-    Both are null without verified pairs, and `keep_is_certified` without a `max_wrong_kept`.
+    Both are null and there are no facts without verified pairs; `keep_is_certified` is null without a `max_wrong_kept`.
     """
     nothing = pl.Series([None], dtype=pl.Boolean).new_from_index(0, len(strength))
-    flip, keep = nothing.alias("flip_is_certified"), nothing.alias("keep_is_certified")
-    if strength["flip_p"].is_not_null().any():
-        flip = pl.Series("flip_is_certified", certified(_floats(strength["flip_p"]), max_wrong_flips))
+    flip, keep, facts = nothing, nothing, {}
+    if strength["verified"].is_not_null().any():
+        mean, flip_p, keep_p = (
+            strength[name].fill_null(np.nan).to_numpy() for name in ("strength_mean", "flip_p", "keep_p")
+        )
+        answers = Answers.of(strength["verified"], ~is_tie & ~np.isnan(mean))
+        flip = pl.Series(certified(flip_p, max_wrong_flips))
         if max_wrong_kept is not None:
-            may_be_wrong = strength.filter(pl.col("strength_mean").is_not_null())["verified"].drop_nulls() != "right"
-            level = keep_level(max_wrong_kept, int(may_be_wrong.sum()), len(may_be_wrong))
-            keep = pl.Series("keep_is_certified", _kept(_floats(strength["keep_p"]), level))
-    return strength.with_columns(flip, keep)
+            keep = pl.Series(certified_to_keep(keep_p, answers, max_wrong_kept))
+        facts = {
+            "flips": flip_facts(mean, answers, max_wrong_flips),
+            "kept": kept_facts(mean, answers, max_wrong_kept),
+        }
+    return strength.with_columns(flip.alias("flip_is_certified"), keep.alias("keep_is_certified")), facts
 
 
-def _floats(column: pl.Series) -> np.ndarray:
-    return column.fill_null(np.nan).to_numpy()
-
-
-def _kept(keep_p: np.ndarray, level: float) -> np.ndarray:
+def certified_to_keep(keep_p: np.ndarray, answers: Answers, max_wrong_kept: float) -> np.ndarray:
+    """True where a tested pair may be kept so that at most `max_wrong_kept` of those are wrong on average, (pairs,)."""
+    level = keep_level(max_wrong_kept, int(answers.may_be_wrong.sum()), answers.n_asked)
     return ~np.isnan(keep_p) if np.isinf(level) else certified(keep_p, level)
 
 
@@ -203,11 +209,10 @@ def kept_facts(mean: np.ndarray, answers: Answers, max_wrong_kept: float | None)
     if max_wrong_kept is None:
         return facts
     _, keep_p = p_values(mean, answers)
-    level = keep_level(max_wrong_kept, int(answers.may_be_wrong.sum()), answers.n_asked)
     surely = [point["n_kept"] for point in curve if point["at_most"] <= max_wrong_kept]
     return facts | {
         "max_wrong": max_wrong_kept,
-        "n_kept": int(_kept(keep_p, level).sum()),
+        "n_kept": int(certified_to_keep(keep_p, answers, max_wrong_kept).sum()),
         "n_kept_surely": max(surely, default=0),
     }
 

@@ -1,12 +1,33 @@
-"""The options of what runs on torch, here so that the command line can show them without loading it."""
+"""The options of the stages that need numpy or torch, here so that the command line can show them without loading either."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from curate.errors import CurateError, unknown_choice
+from curate.policy import RESTS, Policy, load_policy, presets
 
-ENSEMBLES = ("head",)
+ENSEMBLES = ("head", "lora", "full")
 SCORINGS = ("out-of-fold", "in-sample")
 FOLDS_BY = ("prompt", "pair")
+# S2: ten Llama-2-7B, each trained for one epoch on the same pairs in another order, learning rate 5e-6, batch 32
+VOTE_PRESETS: dict[str, dict[str, Any]] = {
+    "secrets2": {
+        "ensemble": "full",
+        "scoring": "in-sample",
+        "members": 10,
+        "learning_rate": 5e-6,
+        "batch_size": 32,
+        "epochs": 1.0,
+    }
+}
+TRAIN_CHOICES = {
+    "form": ("pairwise", "listwise", "plackett-luce", "pointwise"),
+    "soft_label": ("smooth", "forward"),
+    "contrastive": ("none", "simcse", "swav"),
+    "contrastive_on": ("responses", "differences"),
+    "schedule": ("linear", "cosine", "inverse_sqrt", "constant"),
+}
+COMBINATIONS = ("mean", "weighted", "min", "mean-std")
 
 # Two layers before the last; the response read after its prompt, and read alone: benchmarks/results/heads.md
 DEFAULT_BLOCKS = ("full/-3/response", "response/-3/mean", "full/-3/prompt")
@@ -23,10 +44,26 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True)
-class VoteOptions:
+class FineTuneOptions:
+    """How a backbone is fine-tuned, whoever asks for it: a member of an ensemble or the final reward model."""
+
+    epochs: float = field(
+        default=1.0, metadata={"help": "passes over the pairs in fine-tuning (curated and raw see equally many)"}
+    )
+    learning_rate: float = field(
+        default=0.0, metadata={"help": "peak learning rate of fine-tuning; 0 takes it from the model's width"}
+    )
+    batch_size: int = field(default=16, metadata={"help": "pairs per step of fine-tuning"})
+    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA matrices (lora)"})
+
+
+@dataclass(frozen=True)
+class VoteOptions(FineTuneOptions):
     """The ensemble: what its members are, what they train on and which pairs each of them scores."""
 
-    ensemble: str = field(default="head", metadata={"help": "head: one frozen backbone, all heads trained together"})
+    ensemble: str = field(
+        default="head", metadata={"help": "head (frozen backbone, all members at once), lora or full (each fine-tunes)"}
+    )
     backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
     members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own plan of folds"})
     folds: int = field(
@@ -41,10 +78,18 @@ class VoteOptions:
     )
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
+    preset: str = field(
+        default="none",
+        metadata={
+            "help": "secrets2: the method as published (full, 10 members, in-sample, its learning rate and batch); "
+            "options given beside it win"
+        },
+    )
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
 
     def __post_init__(self) -> None:
         for value, what, choices in (
+            (self.preset, "--preset", ("none", *VOTE_PRESETS)),
             (self.ensemble, "--ensemble", ENSEMBLES),
             (self.scoring, "--scoring", SCORINGS),
             (self.folds_by, "--folds-by", FOLDS_BY),
@@ -58,24 +103,134 @@ class VoteOptions:
             )
 
     @property
+    def resolved(self) -> "VoteOptions":
+        """These options with the values of the preset where they have the default."""
+        default = VoteOptions()
+        chosen = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
+        return VoteOptions(**{**VOTE_PRESETS.get(self.preset, {}), **chosen, "preset": "none"})
+
+    @property
     def features(self) -> FeatureOptions:
         """What the backbone computes for this ensemble."""
         return FeatureOptions(self.backbone, self.max_tokens, self.dtype)
 
 
+VERIFIED_HELP = {"help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"}
+
+
 @dataclass(frozen=True)
-class TrainOptions:
+class StrengthOptions:
+    """What the votes are calibrated on."""
+
+    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
+
+
+@dataclass(frozen=True)
+class DecideOptions:
+    """What is done to each pair."""
+
+    policy: str = field(
+        default="auto",
+        metadata={"help": f"a preset ({', '.join(presets())}) or a YAML file of rules (ends in .yaml)"},
+    )
+    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
+    max_wrong_flips: float | None = field(
+        default=None,
+        metadata={"help": "policy guaranteed: the share of its flips that may be wrong on average  [default: 0.05]"},
+    )
+    max_wrong_kept: float | None = field(
+        default=None,
+        metadata={"help": "policy guaranteed: drop pairs until at most this share of what is kept is wrong on average"},
+    )
+    rest: str = field(
+        default="keep", metadata={"help": "what happens to pairs that no rule of the policy decides: keep, or auto"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_wrong_flips", "max_wrong_kept"):
+            level = getattr(self, name)
+            if level is not None and not 0 < level < 1:
+                raise CurateError(f"--{name.replace('_', '-')} {level:g}: give a share between 0 and 1, such as 0.05")
+        if self.rest not in RESTS:
+            raise unknown_choice("--rest", self.rest, RESTS)
+
+    @property
+    def chosen(self) -> Policy:
+        """The policy; refuses a guarantee that no rule of it asks for, and a rest whose margins are on another scale."""
+        policy = load_policy(self.policy)
+        for name, column in (("max_wrong_flips", "flip_is_certified"), ("max_wrong_kept", "keep_is_certified")):
+            if getattr(self, name) is not None and not any(column in rule.where for rule in policy.rules):
+                raise CurateError(
+                    f"--{name.replace('_', '-')}: no rule of policy {policy.name} asks for {column}; add --policy guaranteed"
+                )
+        if self.rest == "auto" and policy.margin == "raw":
+            raise CurateError(
+                f"--rest auto: its margins are scaled and those of {policy.name} are raw; leave out --rest"
+            )
+        return policy
+
+
+@dataclass(frozen=True)
+class TrainOptions(FineTuneOptions):
     """What the training loop does with a model and its pairs."""
 
-    learning_rate: float = field(
-        default=0.0, metadata={"help": "peak learning rate of full fine-tuning; 0 takes it from the model's width"}
+    form: str = field(
+        default="pairwise",
+        metadata={
+            "help": "pairwise, listwise (all pairs of a prompt at once), plackett-luce (their order) or pointwise"
+        },
     )
-    batch_size: int = field(default=16, metadata={"help": "pairs per step of full fine-tuning"})
+    soft_label: str = field(
+        default="smooth", metadata={"help": "what a smoothed pair's label_prob does: smooth, or forward (correction)"}
+    )
     contrastive: str = field(
-        default="none", metadata={"help": "contrastive term over two dropout views of each response: none or simcse"}
+        default="none",
+        metadata={"help": "contrastive term over two dropout views of each response: none, simcse or swav"},
+    )
+    contrastive_on: str = field(
+        default="responses", metadata={"help": "what is contrasted: responses, or differences (chosen minus rejected)"}
     )
     contrastive_weight: float = field(default=1.0, metadata={"help": "beta of the contrastive term"})
+    centring: float = field(
+        default=0.0, metadata={"help": "weight of the squared sum of a pair's rewards (0.01 is usual)"}
+    )
+    language: float = field(
+        default=0.0, metadata={"help": "weight of the chosen response's next-token loss (decoders); 0 is without"}
+    )
+    schedule: str = field(
+        default="linear", metadata={"help": "learning rate: linear, cosine, inverse_sqrt or constant"}
+    )
+    warmup: float = field(default=0.1, metadata={"help": "share of the steps in which the learning rate rises"})
+    validation: float = field(
+        default=0.0, metadata={"help": "share of the training prompts to stop early on, by their loss; 0 is without"}
+    )
+    micro_batch: int = field(
+        default=0, metadata={"help": "pairs per forward pass, gradients add up; 0 is all of a step"}
+    )
+    checkpointing: bool = field(
+        default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
+    )
+    tensorboard: str = field(default="", metadata={"help": "folder for TensorBoard's event files of fine-tuning"})
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
+
+    def __post_init__(self) -> None:
+        for name, choices in TRAIN_CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown_choice(f"--{name.replace('_', '-')}", getattr(self, name), choices)
+        if self.epochs <= 0 or self.batch_size < 1 or self.lora_rank < 1 or self.micro_batch < 0:
+            raise CurateError(
+                f"--epochs {self.epochs:g} --batch-size {self.batch_size} --lora-rank {self.lora_rank} --micro-batch "
+                f"{self.micro_batch}: epochs are above 0, batch size and rank are 1 or more, micro batches 0 or more"
+            )
+        if not 0 <= self.warmup < 1 or not 0 <= self.validation <= 0.5:
+            raise CurateError(
+                f"--warmup {self.warmup:g} --validation {self.validation:g}: give shares of the steps below 1 and of the "
+                "prompts up to 0.5"
+            )
+        if self.form in ("plackett-luce", "pointwise") and (self.soft_label != "smooth" or self.centring):
+            raise CurateError(
+                f"--soft-label forward and --centring are terms of pairs, which --form {self.form} has not"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,14 +239,47 @@ class RetrainOptions(TrainOptions):
 
     train: str = field(
         default="head",
-        metadata={"help": "head (frozen backbone), stock-head (a head that stock classes load) or full (fine-tuning)"},
+        metadata={
+            "help": "head (frozen backbone), stock-head (a head that stock classes load), lora or full (fine-tuning)"
+        },
     )
     margin: bool = field(default=True, metadata={"help": "train the curated model with the margins of the decisions"})
     hidden: int = field(default=0, metadata={"help": "hidden units of a two-layer head; 0 is a linear head"})
-    epochs: float = field(
-        default=1.0,
-        metadata={"help": "passes over the raw pairs in full fine-tuning; curated pairs get as many in all"},
-    )
     backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
+
+
+@dataclass(frozen=True)
+class CombineOptions:
+    """How the standardised rewards of several models become one."""
+
+    combine: str = field(
+        default="mean", metadata={"help": f"one reward from those of several models: {', '.join(COMBINATIONS)}"}
+    )
+    weights: str = field(
+        default="", metadata={"help": "--combine weighted: a weight for MODEL and for each --with, such as .5,.3,.2"}
+    )
+    k: float = field(
+        default=1.0, metadata={"help": "--combine mean-std: standard deviations over the models to take off the mean"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.combine not in COMBINATIONS:
+            raise unknown_choice("--combine", self.combine, COMBINATIONS)
+        if self.weights and self.combine != "weighted":
+            raise CurateError(f"--weights {self.weights}: --combine {self.combine} has none; add --combine weighted")
+        if not 0 <= self.k < float("inf"):
+            raise CurateError(f"--k {self.k:g}: give 0 or more standard deviations to take off, such as 1")
+
+    def weights_of(self, n_models: int) -> list[float]:
+        """The weight of each of several models; refuses another number of them, and what is not above 0."""
+        try:
+            weights = [float(weight) for weight in self.weights.split(",")]
+        except ValueError:
+            weights = []
+        if len(weights) != n_models or not all(0 < weight < float("inf") for weight in weights):
+            raise CurateError(
+                f"--weights {self.weights!r}: give {n_models} numbers above 0 between commas, one per model, MODEL first"
+            )
+        return weights

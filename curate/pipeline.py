@@ -6,10 +6,9 @@ so that asking for help is quick and reading a dataset never loads torch.
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,77 +18,15 @@ import polars as pl
 from curate import checks as checks_stage
 from curate import export as export_stage
 from curate import policy as policy_stage
-from curate.errors import CurateError, unknown_choice
+from curate.errors import CurateError
 from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
-from curate.options import FeatureOptions, RetrainOptions, VoteOptions
+from curate.options import CombineOptions, DecideOptions, FeatureOptions, RetrainOptions, StrengthOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
 from curate.sources import files_of_rows
 
 Data = Any  # a path, a hub id, or a datasets / polars / pandas table
-TRL_MAX_TOKENS = 1024  # TRL drops pairs that are longer
-MOSTLY = 0.5
 IN_SAMPLE = "votes on pairs that a member trained on are no probabilities and certify nothing"
-
-STRENGTH_COLUMNS = (
-    "pair_id", "strength_mean", "strength_mean_raw", "strength_std", "vote_share", "n_votes", "strength_rank",
-    "label_prob", "kind", "verified", "flip_p", "keep_p",
-)  # fmt: skip
-
-
-VERIFIED_HELP = {"help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"}
-
-
-@dataclass(frozen=True)
-class StrengthOptions:
-    """What the votes are calibrated on."""
-
-    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
-
-
-@dataclass(frozen=True)
-class DecideOptions:
-    """What is done to each pair."""
-
-    policy: str = field(
-        default="auto",
-        metadata={"help": f"a preset ({', '.join(policy_stage.presets())}) or a YAML file of rules (ends in .yaml)"},
-    )
-    verified: str | None = field(default=None, metadata=VERIFIED_HELP)
-    max_wrong_flips: float | None = field(
-        default=None,
-        metadata={"help": "policy guaranteed: the share of its flips that may be wrong on average  [default: 0.05]"},
-    )
-    max_wrong_kept: float | None = field(
-        default=None,
-        metadata={"help": "policy guaranteed: drop pairs until at most this share of what is kept is wrong on average"},
-    )
-    rest: str = field(
-        default="keep", metadata={"help": "what happens to pairs that no rule of the policy decides: keep, or auto"}
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("max_wrong_flips", "max_wrong_kept"):
-            level = getattr(self, name)
-            if level is not None and not 0 < level < 1:
-                raise CurateError(f"--{name.replace('_', '-')} {level:g}: give a share between 0 and 1, such as 0.05")
-        if self.rest not in policy_stage.RESTS:
-            raise unknown_choice("--rest", self.rest, policy_stage.RESTS)
-
-    @property
-    def chosen(self) -> policy_stage.Policy:
-        """The policy; refuses a guarantee that no rule of it asks for, and a rest whose margins are on another scale."""
-        policy = policy_stage.load_policy(self.policy)
-        for name, column in (("max_wrong_flips", "flip_is_certified"), ("max_wrong_kept", "keep_is_certified")):
-            if getattr(self, name) is not None and not any(column in rule.where for rule in policy.rules):
-                raise CurateError(
-                    f"--{name.replace('_', '-')}: no rule of policy {policy.name} asks for {column}; add --policy guaranteed"
-                )
-        if self.rest == "auto" and policy.margin == "raw":
-            raise CurateError(
-                f"--rest auto: its margins are scaled and those of {policy.name} are raw; leave out --rest"
-            )
-        return policy
 
 
 def versions() -> dict[str, str]:
@@ -185,7 +122,7 @@ def check(run: Run, options: FeatureOptions = FeatureOptions(), progress: Progre
     progress("check", 0, len(pairs))
     lengths = token_lengths(pairs, options)
     table = checks_stage.checks(pairs, lengths)
-    facts = _check_facts(pairs, table, lengths, options)
+    facts = checks_stage.check_facts(pairs, table, lengths, options)
     with run.lock():
         write_parquet(table, run.path / "checks.parquet")
         run.record("check", used, [run.path / "checks.parquet"], len(table), facts)
@@ -193,58 +130,19 @@ def check(run: Run, options: FeatureOptions = FeatureOptions(), progress: Progre
     return run
 
 
-def _check_facts(
-    pairs: pl.DataFrame, table: pl.DataFrame, lengths: pl.DataFrame, options: FeatureOptions
-) -> dict[str, Any]:
-    language = checks_stage.language(pairs)
-    longest = pl.col("n_prompt_tokens") + pl.max_horizontal("n_chosen_tokens", "n_rejected_tokens")
-    facts = {
-        "counts": {name: int(table[name].sum()) for name in table.columns if name != "pair_id"},
-        "meanings": checks_stage.meanings(),
-        "language": language,
-        "max_tokens": options.max_tokens,
-        "n_prompts_cut": int(lengths["is_prompt_cut"].sum()),
-        "n_responses_cut": int(lengths["is_response_cut"].sum()),
-        "n_over_1024_tokens": int(lengths.select((longest > TRL_MAX_TOKENS).sum()).item()),
-    }
-    return {**facts, "warnings": _warnings(facts, len(pairs), options)}
-
-
-def _warnings(facts: Mapping[str, Any], n_pairs: int, options: FeatureOptions) -> list[str]:
-    """What the embedded default cannot judge about this data, in words."""
-    warnings = []
-    if options.backbone == "minilm" and facts["language"]["english_share"] < MOSTLY:
-        warnings.append(
-            f"{1 - facts['language']['english_share']:.0%} of a sample of the pairs are not English, and the embedded "
-            "backbone knows English only: use a multilingual --backbone"
-        )
-    cut = facts["n_responses_cut"] / n_pairs
-    if cut > MOSTLY:
-        warnings.append(
-            f"{cut:.0%} of the pairs have a response longer than the limit of {options.max_tokens} tokens: "
-            "only its beginning is judged"
-        )
-    prompts = facts["n_prompts_cut"] / n_pairs
-    if prompts > MOSTLY:
-        warnings.append(
-            f"{prompts:.0%} of the pairs have a prompt that does not fit into {options.max_tokens} tokens beside its "
-            "responses: only its end is read"
-        )
-    return warnings
-
-
 def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no_progress) -> Run:
     """Train the ensemble and let every member vote on every pair (votes/member-*.parquet)."""
     from rm_ensemble.backbone import backbone_identity
     from rm_ensemble.votes import vote as vote_pairs
 
+    options = options.resolved
     used = {**asdict(options), "blocks": options.features.blocks, **backbone_identity(options.backbone)}
     if run.is_fresh("vote", used):
         return run
     pairs = run.read("pairs")
     with run.lock():
-        shutil.rmtree(run.path / "votes", ignore_errors=True)
-        facts = vote_pairs(pairs, options, run.path, progress)
+        of_any_member = run.key("vote", {name: value for name, value in used.items() if name != "members"})
+        facts = vote_pairs(pairs, options, run.path, of_any_member, progress)
         members = sorted((run.path / "votes").glob("member-*.parquet"))
         run.record("vote", used, members, len(pairs), facts)
     return run
@@ -263,7 +161,7 @@ def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, ov
 
 def strength(run: Run, options: StrengthOptions = StrengthOptions()) -> Run:
     """Turn votes into strength, label_prob and kind (strength.parquet); with verified pairs, calibrated on them."""
-    from curate.strength import read_votes
+    from curate.strength import read_votes, strength_table
     from curate.verified import read_verified
 
     is_probability = run.options("vote")["scoring"] == "out-of-fold"
@@ -282,51 +180,6 @@ def strength(run: Run, options: StrengthOptions = StrengthOptions()) -> Run:
         write_parquet(table, run.path / "strength.parquet")
         run.record("strength", used, [run.path / "strength.parquet"], len(table), facts)
     return run
-
-
-def strength_table(
-    pairs: pl.DataFrame, raw: Any, folds: Any, is_probability: bool, verified: pl.Series | None = None
-) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The columns of strength.parquet from raw differences (pairs, members) and the folds that scored them, and facts.
-
-    In-sample votes are not probabilities (`is_probability` false): label_prob is then null. `verified` (pairs,) are the
-    answers of `read_verified`.
-    """
-    from curate.annotators import has_several_votes, with_annotators
-    from curate.calibration import calibrate, calibrate_on_verified
-    from curate.kinds import kind
-    from curate.strength import one_scale, strength_rank, votes_given_truth
-    from curate.strength import strength as strength_of
-    from curate.verified import FEWEST_ANSWERS, warnings
-
-    scaled = one_scale(raw, folds)
-    table = strength_of(scaled).with_columns(
-        pairs["pair_id"],
-        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob", "flip_p", "keep_p")),
-        pl.lit(None, dtype=pl.String).alias("verified"),
-        strength_mean_raw=strength_of(raw)["strength_mean"],
-    )
-    facts: dict[str, Any] = {}
-    ties = pairs.select(is_tie()).to_series().to_numpy()
-    if is_probability:
-        table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
-    if is_probability and has_several_votes(pairs):
-        odds = facts.get("slope", 0.0) * table["strength_mean"].fill_null(0.0).to_numpy()
-        label_prob, found = with_annotators(pairs, table["label_prob"], odds, ~ties)
-        table, facts = table.with_columns(label_prob), {**facts, "annotators": found}
-    if verified is not None:
-        table, found = calibrate_on_verified(table, ties, pairs["group"].to_numpy(), verified)
-        asked = (
-            verified.is_in(["right", "wrong"]).fill_null(False).to_numpy()
-            & table["strength_mean"].is_not_null().to_numpy()
-        )
-        if asked.sum() >= FEWEST_ANSWERS:
-            found |= votes_given_truth(scaled[asked], (verified == "wrong").fill_null(False).to_numpy()[asked])
-        suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties & ~pairs["is_heldout"].to_numpy())
-        facts.get("annotators", {}).pop("n_posterior", None)
-        facts |= {"verified": found, "warnings": suspected}
-    table = table.with_columns(strength_rank(table["strength_mean"]), kind(facts.get("slope"))).select(STRENGTH_COLUMNS)
-    return table, {**facts, "kinds": dict(sorted(table["kind"].value_counts().rows()))}
 
 
 def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
@@ -348,7 +201,8 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     if run.is_fresh("decide", used):
         return run
     pairs = run.read("pairs")
-    strengths = certify(run.strength, max_wrong_flips, options.max_wrong_kept)
+    ties = pairs.select(is_tie()).to_series().to_numpy()
+    strengths, guarantee = certify(run.strength, ties, max_wrong_flips, options.max_wrong_kept)
     rest = policy_stage.presets()[options.rest] if options.rest != "keep" else None
     table, rule_facts = policy_stage.decide_with_rest(pairs, run.read("checks"), strengths, policy, rest)
     facts = {
@@ -360,27 +214,12 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
         "margin_scale": policy_stage.margin_scale(strengths),
         **rule_facts,
         "asks_guarantee": any("is_certified" in each.where for each in policy.rules),
-        **_guarantees(pairs, strengths, max_wrong_flips, options.max_wrong_kept),
+        **({"guarantee": guarantee} if guarantee else {}),
     }
     with run.lock():
         write_parquet(table, run.path / "decisions.parquet")
         run.record("decide", used, [run.path / "decisions.parquet"], len(table), facts)
     return run
-
-
-def _guarantees(
-    pairs: pl.DataFrame, strengths: pl.DataFrame, max_wrong_flips: float, max_wrong_kept: float | None
-) -> dict[str, Any]:
-    """What could be certified, and how sure that is; nothing without verified pairs."""
-    from curate.guarantee import Answers, flip_facts, kept_facts
-
-    if strengths["verified"].is_null().all():
-        return {}
-    mean = strengths["strength_mean"].fill_null(float("nan")).to_numpy()
-    judged = pairs.select(~is_tie()).to_series().to_numpy() & strengths["strength_mean"].is_not_null().to_numpy()
-    answers = Answers.of(strengths["verified"], judged)
-    flips = flip_facts(mean, answers, max_wrong_flips)
-    return {"guarantee": {"flips": flips, "kept": kept_facts(mean, answers, max_wrong_kept)}}
 
 
 def report(run: Run) -> Run:
@@ -413,6 +252,7 @@ def audit(
     from curate.verified import read_verified
 
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
+    vote_options = vote_options.resolved
     _refuse_before_work(vote_options, decide_options)
     run = load(data, out, load_options, overwrite)
     if decide_options.verified is not None:
@@ -420,7 +260,7 @@ def audit(
     check(run, vote_options.features, progress)
     vote(run, vote_options, progress)
     strength(run, StrengthOptions(decide_options.verified))
-    decide(run, decide_options)
+    decide(run, replace(decide_options, verified=None))  # the strength has them
     return report(run)
 
 
@@ -553,7 +393,8 @@ def compare(
     if not policies:
         raise CurateError(f"no policy to compare: choose from {', '.join(policy_stage.presets())}, or name YAML files")
     loaded = {name: policy_stage.load_policy(name) for name in policies}
-    pairs, strengths = run.read("pairs"), certify(run.strength, DEFAULT_MAX_WRONG_FLIPS, None)
+    pairs = run.read("pairs")
+    strengths, _ = certify(run.strength, pairs.select(is_tie()).to_series().to_numpy(), DEFAULT_MAX_WRONG_FLIPS, None)
 
     def worth(decisions: pl.DataFrame, policy: policy_stage.Policy) -> dict[str, Any]:
         from rm_ensemble.retrain import retrain as retrain_pairs
@@ -580,26 +421,55 @@ def score(
     reading: ReadOptions = ReadOptions(),
     overwrite: bool = False,
     progress: Progress = no_progress,
+    *,
+    others: Sequence[str | os.PathLike[str]] = (),
+    combining: CombineOptions = CombineOptions(),
 ) -> pl.DataFrame:
-    """Score every pair of a dataset with a saved reward model; writes pair_id, reward_chosen, reward_rejected to `to`."""
+    """Score every pair of a dataset with a saved reward model; writes pair_id, reward_chosen, reward_rejected to `to`.
+
+    With `others`, more model folders, those rewards are a combination of all models', and each model's own follow.
+    """
     from rm_ensemble.artefact import score as score_pairs
+    from rm_ensemble.criteria import score_together
 
     if Path(to).exists() and not overwrite:
         raise CurateError(f"{to}: exists; choose another --to, or add --overwrite")
-    table = score_pairs(Path(model), _all_pairs(data, reading), progress)
+    models = [Path(folder) for folder in (model, *others)]
+    if combining.combine == "weighted":
+        combining.weights_of(len(models))
+    if not others and combining.combine != "mean":
+        raise CurateError(f"--combine {combining.combine}: one model has nothing to combine; add --with MODEL2")
+    pairs = _all_pairs(data, reading)
+    table = score_together(models, pairs, combining, progress) if others else score_pairs(models[0], pairs, progress)
     write_parquet(table, Path(to))
     return table
 
 
 def evaluate(
-    model: str | os.PathLike[str], data: Data, reading: ReadOptions = ReadOptions(), progress: Progress = no_progress
+    model: str | os.PathLike[str],
+    data: Data,
+    reading: ReadOptions = ReadOptions(),
+    progress: Progress = no_progress,
+    by: str | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls."""
+    """Accuracy, margin, NLL and ECE of a saved reward model on a labelled dataset, with intervals and the nulls.
+
+    Also the same by slice (source, category, subset, length, and the column `by`), means over subsets, and best-of-n.
+    """
     from rm_ensemble.artefact import score as score_pairs
+    from rm_ensemble.best_of_n import best_of_n, graded_responses
     from rm_ensemble.evaluate import evaluate_scores
+    from rm_ensemble.slices import slice_metrics, slicings, subset_means
 
     pairs = _all_pairs(data, reading)
-    return evaluate_scores(pairs, score_pairs(Path(model), pairs, progress))
+    sliced = slicings(pairs, by)  # an unknown column is refused before anything is scored
+    scores = score_pairs(Path(model), pairs, progress)
+    return {
+        **evaluate_scores(pairs, scores),
+        "slices": {name: slice_metrics(pairs, scores, slicing) for name, slicing in sliced.items()},
+        "subsets": subset_means(pairs, scores, sliced["subset"]) if "subset" in sliced else None,
+        "best_of_n": best_of_n(graded_responses(pairs, scores)),
+    }
 
 
 __all__ = [

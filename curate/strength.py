@@ -1,11 +1,59 @@
 """Votes to strength: how firmly the ensemble backs each label (S2 eq. 4), on one scale per trained model."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from curate.annotators import has_several_votes, with_annotators
+from curate.calibration import calibrate, calibrate_on_verified
 from curate.errors import CurateError
+from curate.guarantee import Answers
+from curate.kinds import kind
+from curate.pairs import is_tie
+from curate.verified import FEWEST_ANSWERS, warnings
+
+STRENGTH_COLUMNS = (
+    "pair_id", "strength_mean", "strength_mean_raw", "strength_std", "vote_share", "n_votes", "strength_rank",
+    "label_prob", "kind", "verified", "flip_p", "keep_p",
+)  # fmt: skip
+
+
+def strength_table(
+    pairs: pl.DataFrame, raw: np.ndarray, folds: np.ndarray, is_probability: bool, verified: pl.Series | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The columns of strength.parquet from raw differences (pairs, members) and the folds that scored them, and facts.
+
+    In-sample votes are not probabilities (`is_probability` false): label_prob is then null. `verified` (pairs,) are the
+    answers of `read_verified`.
+    """
+    scaled = one_scale(raw, folds)
+    table = strength(scaled).with_columns(
+        pairs["pair_id"],
+        *(pl.lit(None, dtype=pl.Float64).alias(name) for name in ("agreement", "label_prob", "flip_p", "keep_p")),
+        pl.lit(None, dtype=pl.String).alias("verified"),
+        strength_mean_raw=strength(raw)["strength_mean"],
+    )
+    facts: dict[str, Any] = {}
+    ties = pairs.select(is_tie()).to_series().to_numpy()
+    if is_probability:
+        table, facts = calibrate(table, ties, pairs["is_heldout"].to_numpy(), pairs["group"].to_numpy())
+    if is_probability and has_several_votes(pairs):
+        odds = facts.get("slope", 0.0) * table["strength_mean"].fill_null(0.0).to_numpy()
+        label_prob, found = with_annotators(pairs, table["label_prob"], odds, ~ties)
+        table, facts = table.with_columns(label_prob), {**facts, "annotators": found}
+    if verified is not None:
+        table, found = calibrate_on_verified(table, ties, pairs["group"].to_numpy(), verified)
+        answers = Answers.of(verified, ~ties & table["strength_mean"].is_not_null().to_numpy())
+        known = answers.right | answers.wrong
+        if known.sum() >= FEWEST_ANSWERS:
+            found |= votes_given_truth(scaled[known], answers.wrong[known])
+        suspected = warnings(verified, table["strength_mean"].to_numpy(), ~ties & ~pairs["is_heldout"].to_numpy())
+        facts.get("annotators", {}).pop("n_posterior", None)
+        facts |= {"verified": found, "warnings": suspected}
+    table = table.with_columns(strength_rank(table["strength_mean"]), kind(facts.get("slope"))).select(STRENGTH_COLUMNS)
+    return table, {**facts, "kinds": dict(sorted(table["kind"].value_counts().rows()))}
 
 
 def read_votes(folder: Path, pair_ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:

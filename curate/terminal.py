@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,6 +101,52 @@ def show_metrics(metrics: Mapping[str, Any]) -> None:
     for key, name in NULLS.items():
         table.add_row(name, *_cells(metrics["nulls"][key]["accuracy"]))
     Console().print(table)
+
+
+def show_evaluation(metrics: Mapping[str, Any]) -> None:
+    """The metrics, the accuracy by slice and over subsets, and best-of-n, each beside its null."""
+    show_metrics(metrics)
+    for name, slices in metrics["slices"].items():
+        _show_slices(name, slices)
+    if metrics["subsets"]:
+        _show_subsets(metrics["subsets"])
+    if metrics["best_of_n"]:
+        _show_best_of_n(metrics["best_of_n"])
+    ties = (
+        f"{metrics['n_reward_ties']:,} equal rewards count half; {metrics['n_label_ties']:,} tied labels are left out"
+    )
+    for remark in filter(None, (ties, metrics["note"])):
+        Console().print(remark, highlight=False, soft_wrap=True)
+
+
+def _show_slices(by: str, slices: Mapping[str, Any]) -> None:
+    table = Table(box=None)
+    for name in (f"accuracy by {_one_line(by)}", "pairs", "prompts", "value", "95 % interval", "longer wins"):
+        table.add_column(Text(name), justify="left" if name.startswith("accuracy") else "right")
+    for name, found in slices.items():
+        counts, longer = (f"{found['n_pairs']:,}", f"{found['n_groups']:,}"), f"{found['longer']['value']:.3f}"
+        table.add_row(Text(_one_line(name)), *counts, *_cells(found["accuracy"]), longer)
+    _print_whole(table)
+
+
+def _show_subsets(means: Mapping[str, Any]) -> None:
+    table = Table(box=None)
+    for name in ("accuracy over subsets", "pairs", "value", "95 % interval"):
+        table.add_column(name, justify="left" if name.startswith("accuracy") else "right")
+    for name, found in means.items():
+        table.add_row(name, f"{found['n_pairs']:,}", *_cells(found))
+    _print_whole(table)
+
+
+def _show_best_of_n(rows: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=None, title="mean grade of the best of n responses")
+    nulls = ("longest", "shortest", "random", "oracle")
+    for name in ("n", "prompts", "model", "95 % interval", "model - random", "95 % interval", *nulls):
+        table.add_column(name, justify="right")
+    for row in rows:
+        values = (f"{row[name]['value']:.3f}" for name in nulls)
+        table.add_row(f"{row['n']}", f"{row['n_prompts']:,}", *_cells(row["model"]), *_cells(row["gain"], "+"), *values)
+    _print_whole(table)
 
 
 def show_comparison(comparison: Mapping[str, Any]) -> None:

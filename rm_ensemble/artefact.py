@@ -1,7 +1,7 @@
 """The model folder: which kind of reward model is in it, scores from it, and a check that saving lost nothing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,10 +43,15 @@ def rewards(model: RewardModel, texts: pl.DataFrame, progress: Progress = no_pro
 
 def load(folder: Path) -> RewardModel:
     """The reward model of a folder, whichever kind it is."""
+    return loader(folder)(folder)
+
+
+def loader(folder: Path) -> Callable[[Path], RewardModel]:
+    """What reads the kind of reward model that is in a folder; one without a model is refused before anything is read."""
     if (folder / "head.json").is_file():
-        return load_head(folder)
+        return load_head
     if (folder / "config.json").is_file():
-        return load_classifier(folder)
+        return load_classifier
     raise CurateError(
         f"{folder}: no reward model there (no config.json, no head.json); make one with: curate retrain RUN --to {folder}"
     )

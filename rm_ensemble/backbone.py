@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -26,7 +25,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class Source(NamedTuple):
-    """Where a backbone's files are, and what was asked for; nothing is loaded yet."""
+    """Where a model's files are, and what messages call it (`backbone minilm`, `model FOLDER`); nothing is loaded yet."""
 
     name: str
     folder: Path
@@ -45,18 +44,23 @@ def find_backbone(name: str) -> Source:
     Refused with a CurateError: a name that is none of these, embedded weights that are not the official ones, a
     folder without safetensors, and a model that brings code of its own (`auto_map`), which prefcurate never runs.
     """
-    source = Source(name, _folder_of(name))
+    source = Source(f"backbone {name}", _folder_of(name))
     if name == "minilm":
         _verify_embedded(source.folder / "model.safetensors")
+    return checked(source)
+
+
+def checked(source: Source) -> Source:
+    """A model folder of plain files: no code of its own, no pickled weights; any other is refused with a CurateError."""
     for file in ("config.json", "tokenizer_config.json"):
         if "auto_map" in _read_json(source, file):
             raise CurateError(
-                f"backbone {name}: {file} has auto_map, so the model needs code of its own, which prefcurate does not "
+                f"{source.name}: {file} has auto_map, so the model needs code of its own, which prefcurate does not "
                 "run; choose a model that transformers supports"
             )
     if not any(source.folder.glob("*.safetensors")):
         raise CurateError(
-            f"backbone {name}: no *.safetensors in {source.folder} (pickled weights are not read); "
+            f"{source.name}: no *.safetensors in {source.folder} (pickled weights are not read); "
             "save it again with save_pretrained"
         )
     return source
@@ -66,39 +70,97 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerFast:
     """The backbone's tokenizer; refuses a folder without a `tokenizer.json` (transformers would make up a vocabulary)."""
     if not (source.folder / "tokenizer.json").is_file():
         raise CurateError(
-            f"backbone {source.name}: no tokenizer.json in {source.folder}; save its tokenizer with save_pretrained"
+            f"{source.name}: no tokenizer.json in {source.folder}; save its tokenizer with save_pretrained"
         )
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a damaged file raises nearly anything
             raise _not_loaded(source, "tokenizer", error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise CurateError(f"backbone {source.name}: its tokenizer is not a fast one; choose another backbone")
+        raise CurateError(f"{source.name}: its tokenizer is not a fast one; choose another")
     return tokenizer
 
 
 def load_backbone(source: Source, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Backbone:
     """The model (no head, evaluation mode) and its tokenizer, for features or as the start of fine-tuning.
 
-    Refuses weights that leave part of the model unset (a pooler aside, which nothing here reads). Draws no numbers from
-    the caller's random generator.
+    Refuses weights that leave part of the model unset (a pooler aside, which nothing here reads), and a tokenizer with
+    tokens that the model does not know. Draws no numbers from the caller's random generator.
     """
-    with quiet_transformers(), torch.random.fork_rng():
+    with torch.random.fork_rng():
+        model, new = load_weights(source, AutoModel, dtype, device)
+    refuse_new(source, [key for key in new if "pooler" not in key])
+    tokenizer = load_tokenizer(source)
+    unknown = unknown_tokens(source, model, tokenizer)
+    if unknown:  # the pad token; padding is masked, so that any other id does
+        tokenizer.pad_token = None
+    return Backbone(model, tokenizer)
+
+
+def load_weights(
+    source: Source, kind: Any, dtype: torch.dtype, device: str, **config: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """A folder's model, of an Auto class, in evaluation mode, and the names of the weights that had to be drawn anew.
+
+    These are missing in the folder, or there in a shape that does not fit. Refuses weights that are not finite, and
+    encoder-decoder models.
+    """
+    with quiet_transformers():
         try:
-            model, loading = AutoModel.from_pretrained(
-                source.folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            model, loading = kind.from_pretrained(
+                source.folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # told apart below, with a line of ours
+                output_loading_info=True,
+                **config,
             )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except Exception as error:  # a dozen kinds, by what is wrong with the folder
             raise _not_loaded(source, "model", error) from error
-    unset = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    if unset:
-        raise CurateError(
-            f"backbone {source.name}: {len(unset)} weights are missing ({unset[0]}, ...); get a whole copy"
-        )
     if model.config.is_encoder_decoder:
-        raise CurateError(f"backbone {source.name}: an encoder-decoder model; choose an encoder or a decoder")
-    return Backbone(model.eval().to(device), load_tokenizer(source))
+        raise CurateError(f"{source.name}: an encoder-decoder model; choose an encoder or a decoder")
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise CurateError(
+                f"{source.name}: {name} holds NaN or infinite values; get a whole copy, or choose another"
+            )
+    misfits = {key for key, _, _ in loading["mismatched_keys"]}
+    return model.eval().to(device), sorted(loading["missing_keys"] | misfits)
+
+
+def refuse_new(source: Source, new: list[str]) -> None:
+    """Refuse a model with weights that its folder lacks or has in another shape."""
+    if new:
+        raise CurateError(
+            f"{source.name}: {len(new)} weights are missing or of another shape than config.json says ({new[0]}, ...); "
+            "get a whole copy of one model"
+        )
+
+
+def unknown_tokens(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The tokens beyond the model's embedding: none, or the pad token, which may be added; others are refused."""
+    embedding: Any = model.get_input_embeddings()
+    n_known = len(embedding.weight)
+    unknown = sorted(token for token, number in tokenizer.get_vocab().items() if number >= n_known)
+    if not {tokenizer.pad_token}.issuperset(unknown):
+        raise CurateError(
+            f"{source.name}: its tokenizer has {len(unknown)} tokens that the model has no embedding for "
+            f"({unknown[0]!r}, ...; it has {n_known}); put the model's own tokenizer beside it"
+        )
+    return unknown
+
+
+def verify_files(folder: Path, hashes: dict[str, str]) -> None:
+    """Refuse a file of a saved model that is missing or not the one that was saved."""
+    for name, expected in hashes.items():
+        path = folder / name
+        found = sha256_of(path) if path.is_file() else "no such file"
+        if found != expected:
+            raise CurateError(
+                f"{path}: sha256 {found}, expected {expected}; retrain the model with --overwrite, or get a whole copy"
+            )
 
 
 def fingerprint(source: Source) -> dict[str, str]:
@@ -198,17 +260,17 @@ def _read_json(source: Source, file: str) -> dict[str, Any]:
     path = source.folder / file
     if not path.is_file():
         if file == "config.json":
-            raise CurateError(f"backbone {source.name}: no config.json in {source.folder}; not a model folder")
+            raise CurateError(f"{source.name}: no config.json in {source.folder}; not a model folder")
         return {}
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CurateError(f"{path}: not JSON ({error}); get a whole copy of the model") from error
+    if not isinstance(value, dict):
+        raise CurateError(f"{path}: not a JSON object; get a whole copy of the model")
     return value
 
 
 def _not_loaded(source: Source, part: str, error: Exception) -> CurateError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return CurateError(
-        f"backbone {source.name}: its {part} cannot be loaded ({reason}); choose another or get a whole copy"
-    )
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return CurateError(f"{source.name}: its {part} cannot be loaded ({reason}); choose another or get a whole copy")

@@ -1,7 +1,7 @@
 """Pair table -> unique texts -> token sequences -> batches of nearly equal length; too long is cut and counted."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,17 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Segments:
-    """The prompt's and the response's token ids of each text, whole, and the special tokens that go around them."""
+    """The prompt's and the response's token ids of each text, whole, and the special tokens that go around them.
+
+    `closing` is how a chat template ends responses, part of each that it ends so: a cut response keeps it.
+    """
 
     prompts: list[list[int]]
     responses: list[list[int]]
     head: list[int]
     middle: list[int]
     tail: list[int]
+    closing: list[int] = field(default_factory=list)
 
 
 def unique_texts(pairs: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
@@ -132,6 +136,13 @@ def is_encoder(tokenizer: PreTrainedTokenizerFast) -> bool:
     return tokenizer.cls_token_id is not None and tokenizer.sep_token_id is not None
 
 
+def ends_with_eos(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """True where every text ends with the eos token, cut or not; an encoder's is its [SEP]."""
+    if tokenizer.chat_template and not is_encoder(tokenizer):
+        return tokenizer.eos_token_id in ChatEncoder(tokenizer).closing()
+    return tokenizer.eos_token_id is not None
+
+
 def prompt_text(messages: Messages) -> str:
     r"""A conversation as the text that an encoder reads.
 
@@ -173,7 +184,7 @@ def full_sequences(segments: Segments, max_tokens: int) -> Sequences:
     n_prompt, n_response = segment_lengths(segments)
     kept = kept_tokens(n_prompt, n_response, _room(segments, max_tokens))
     rows = (
-        (segments.head, p[len(p) - n_p :], segments.middle, r[:n_r], segments.tail)
+        (segments.head, p[len(p) - n_p :], segments.middle, _cut(r, n_r, segments.closing), segments.tail)
         for p, r, n_p, n_r in zip(segments.prompts, segments.responses, *(k.tolist() for k in kept), strict=True)
     )
     return _collect(rows)
@@ -182,7 +193,8 @@ def full_sequences(segments: Segments, max_tokens: int) -> Sequences:
 def response_sequences(segments: Segments, max_tokens: int) -> Sequences:
     """Head, response, tail: every response alone, cut to `max_tokens`."""
     room = max_tokens - len(segments.head) - len(segments.tail)
-    return _collect((segments.head, [], [], response[:room], segments.tail) for response in segments.responses)
+    responses = (_cut(response, room, segments.closing) for response in segments.responses)
+    return _collect((segments.head, [], [], response, segments.tail) for response in responses)
 
 
 def batches(lengths: Ints, token_budget: int) -> list[Ints]:
@@ -210,6 +222,16 @@ def padded(sequences: Sequences, rows: Ints, pad_id: int) -> tuple[Ints, npt.NDA
     ids = np.full(mask.shape, pad_id, dtype=np.int64)
     ids[mask] = np.concatenate([sequences.ids[sequences.starts[row] : sequences.starts[row + 1]] for row in rows])
     return ids, mask
+
+
+def _cut(response: list[int], n_kept: int, closing: list[int]) -> list[int]:
+    """The first tokens of a response; one that is cut keeps what closes it.
+
+    >>> _cut([1, 2, 3, 8, 9], 4, [8, 9]), _cut([1, 2, 3, 8, 9], 5, [8, 9]), _cut([1, 2, 3], 2, [8, 9])
+    ([1, 2, 8, 9], [1, 2, 3, 8, 9], [1, 2])
+    """
+    n_closing = len(closing) if closing and response[-len(closing) :] == closing else 0
+    return response[: n_kept - n_closing] + closing if n_kept < len(response) and n_closing else response[:n_kept]
 
 
 def _room(segments: Segments, max_tokens: int) -> int:
@@ -277,10 +299,11 @@ def _chat_segments(
     for done, messages in enumerate(conversations, 1):
         whole, opening = chat.ids(messages, False), chat.ids(messages[:-1], True) if messages[1:] else []
         seam = next((i for i, pair in enumerate(zip(whole, opening, strict=False)) if pair[0] != pair[1]), len(opening))
+        seam = max(seam, int(has_bos))  # a response without a prompt
         prompts.append(whole[int(has_bos) : seam])
         responses.append(whole[seam:])
         progress("tokenise", done, len(conversations))
-    return Segments(prompts, responses, bos if has_bos else [], [], [])
+    return Segments(prompts, responses, bos if has_bos else [], [], [], chat.closing())
 
 
 def _ids(token_id: Any) -> list[int]:

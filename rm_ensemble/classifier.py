@@ -6,6 +6,7 @@ chat template that renders a conversation to the very tokens that the model was 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import loads
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,25 +14,49 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from curate.errors import CurateError
-from curate.run import Progress, no_progress
-from rm_ensemble.backbone import Source, compute_device, find_backbone, load_tokenizer, quiet_transformers
-from rm_ensemble.batches import ROLE_NAMES, Ints, Sequences, batches, full_sequences, is_encoder, padded, text_segments
+from curate.run import Progress, no_progress, sha256_of, write_json
+from rm_ensemble.backbone import (
+    Source,
+    checked,
+    compute_device,
+    find_backbone,
+    load_tokenizer,
+    load_weights,
+    quiet_transformers,
+    refuse_new,
+    unknown_tokens,
+    verify_files,
+)
+from rm_ensemble.batches import (
+    ROLE_NAMES,
+    Ints,
+    Sequences,
+    batches,
+    ends_with_eos,
+    full_sequences,
+    is_encoder,
+    padded,
+    text_segments,
+)
 
 Floats = NDArray[np.float32]
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 LOADS_EVERYWHERE = "A reward model that AutoModelForSequenceClassification, trl and others load as it is."
 PAD_TOKEN = "<|pad|>"
+RECORD = "classifier.json"
+FORMAT_VERSION = 1
+RECORDED = ("*.safetensors", "config.json", "tokenizer*.json", "*.jinja")  # what a reward depends on
 _ROLE = f"({ROLE_NAMES!r}.get(m['role']) or m['role'] | capitalize) + ': ' + m['content']"
 # What text_segments does to a conversation, as templates: an encoder reads [CLS] prompt [SEP] response [SEP].
 ENCODER_TEMPLATE = (
     "{{ cls_token }}{% for m in messages %}"
-    "{% if loop.last and not add_generation_prompt and not loop.first %}{{ sep_token + m['content'] }}"
+    "{% if loop.last and not add_generation_prompt and (not loop.first or m['role'] == 'assistant') %}"
+    "{{ sep_token + m['content'] }}"
     "{% else %}{{ ('' if loop.first else '\\n\\n') + " + _ROLE + " }}{% endif %}"
     "{% endfor %}{{ sep_token }}"
 )
@@ -52,14 +77,18 @@ class Classifier(NamedTuple):
 def new_classifier(backbone: str, max_tokens: int, seed: int) -> Classifier:
     """A reward model to be trained: the backbone's weights, and a new head (the same for the same seed).
 
-    Refused with a CurateError: a backbone without a sequence classifier in transformers, or that reads fewer tokens.
+    A head that the backbone comes with, a language model's or a classifier's, is left behind.
+    Refused with a CurateError: a backbone without a sequence classifier in transformers, or that reads fewer tokens;
+    weights or tokenizer of another model.
     """
     source = find_backbone(backbone)
     tokenizer = _ready(load_tokenizer(source))
     with seeded(seed):  # before the model is made: its head is drawn
-        model, _ = _load(source)
-        if len(tokenizer) > model.config.vocab_size:
-            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        model, new = _load(source)
+        refuse_new(source, [key for key in new if _is_in_backbone(model, key)])
+        _draw_head(model, new)
+        if unknown_tokens(source, model, tokenizer):
+            model.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit is not None and max_tokens > limit:
         raise CurateError(f"--max-tokens {max_tokens}: backbone {backbone} reads at most {limit}")
@@ -69,20 +98,42 @@ def new_classifier(backbone: str, max_tokens: int, seed: int) -> Classifier:
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Write weights (safetensors), config, tokenizer and chat template; max_tokens is the saved model_max_length."""
+    """Write weights (safetensors), config, tokenizer and chat template; max_tokens is the saved model_max_length.
+
+    Last comes `classifier.json`, which says what the files must hash to and whether every text ends with the eos token.
+    """
     classifier.tokenizer.model_max_length = classifier.max_tokens
     with quiet_transformers():
         classifier.model.save_pretrained(folder)
         classifier.tokenizer.save_pretrained(folder)
+    files = sorted(path for pattern in RECORDED for path in folder.glob(pattern))
+    record = {
+        "format_version": FORMAT_VERSION,
+        "what": LOADS_EVERYWHERE,
+        "max_tokens": classifier.max_tokens,
+        "ends_with_eos": ends_with_eos(classifier.tokenizer),
+        "sha256": {path.name: sha256_of(path) for path in files},
+    }
+    write_json(record, folder / RECORD)
 
 
 def load_classifier(folder: Path) -> Classifier:
-    """The model of a folder, whole: weights that are missing, above all the head, are refused, never drawn anew."""
-    source = Source(str(folder), folder)
-    model, missing = _load(source)
-    if missing:
-        raise CurateError(f"{folder}: the model has no weights for {missing[0]}; it is not a whole reward model")
+    """The model of a folder, whole, ours or another's: files that changed since we saved them are refused.
+
+    So are weights that are missing, above all the head, which is never drawn anew, more or fewer outputs than one,
+    and a pad token that would move the place at which a decoder's reward is read.
+    """
+    source = checked(Source(f"model {folder}", folder))
+    verify_files(folder, _recorded_hashes(folder / RECORD))
+    model, new = _load(source)
+    refuse_new(source, [key for key in new if _is_in_backbone(model, key)])
+    if new:
+        raise CurateError(
+            f"{source.name}: not a reward model, it has no head with one output ({new[0]} is missing or has several); "
+            f"make one of it with: curate retrain RUN --backbone {folder} --to FOLDER"
+        )
     tokenizer = load_tokenizer(source)
+    _refuse_pad(source, model, tokenizer)
     limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return Classifier(model, tokenizer, min(tokenizer.model_max_length, limit))
 
@@ -151,7 +202,10 @@ def reward_head(model: PreTrainedModel) -> nn.Linear:
     found = [
         module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == 1 and not name.startswith(inside)
+        if isinstance(module, nn.Linear)
+        and module.out_features == 1
+        and not name.startswith(inside)
+        and "original_module" not in name  # peft's frozen copy of a head it trains
     ]
     if len(found) != 1:
         raise CurateError(
@@ -179,23 +233,48 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _load(source: Source) -> tuple[PreTrainedModel, list[str]]:
-    """The sequence classifier in float32, and the names of the weights that the folder does not have."""
-    with quiet_transformers():
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                source.folder,
-                num_labels=1,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CurateError(
-                f"{source.name}: no reward model can be loaded from it ({reason}); get a whole copy, or choose another"
-            ) from error
-    return model.eval().to(compute_device()), sorted(loading["missing_keys"])
+    """The sequence classifier with one output in float32, and the weights that were drawn anew."""
+    kind = AutoModelForSequenceClassification
+    return load_weights(source, kind, torch.float32, compute_device(), num_labels=1)
+
+
+def _draw_head(model: PreTrainedModel, new: list[str]) -> None:
+    """Draw the reward head where the backbone came with one of that shape, which is another task's."""
+    head = reward_head(model)
+    if not any(weight is head.weight and name in new for name, weight in model.named_parameters()):
+        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", 0.02))
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
+
+
+def _is_in_backbone(model: PreTrainedModel, weight: str) -> bool:
+    """True for a weight that every checkpoint has; poolers and heads come with some tasks only."""
+    return weight.startswith(f"{model.base_model_prefix}.") and "pooler" not in weight
+
+
+def _recorded_hashes(record: Path) -> dict[str, str]:
+    """The sha256 by file name of a folder that we saved; none for the folders of others."""
+    if not record.is_file():
+        return {}
+    try:
+        return dict(loads(record.read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CurateError(f"{record}: damaged ({error}); retrain the model with --overwrite") from error
+
+
+def _refuse_pad(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a model that cannot pad, or whose pad token ends texts too: a decoder's reward is read before the pads."""
+    pad = model.config.pad_token_id
+    if unknown_tokens(source, model, tokenizer) or pad is None or pad < 0:
+        found = "not one of its embedding"
+    elif pad == tokenizer.eos_token_id and not is_encoder(tokenizer):
+        found = "its eos token"
+    else:
+        return
+    raise CurateError(
+        f"{source.name}: its pad token is {found}, so a reward would depend on the batch; give it one of its own, the "
+        "same in config.json and the tokenizer"
+    )
 
 
 def _ready(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:

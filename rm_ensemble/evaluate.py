@@ -40,7 +40,7 @@ def metrics(difference: ArrayLike, groups: ArrayLike, label_strength: ArrayLike,
     sums = _group_sums(difference, groups, target)
     values, resampled = _statistics(sums.sum(axis=0)), _statistics(_resample(sums, seed))
     return {
-        **{name: _interval(values[name], resampled[name], reflect=name == "ece") for name in METRICS},
+        **{name: interval(values[name], resampled[name], reflect=name == "ece") for name in METRICS},
         **_counts(difference, groups),
         "n_label_ties": int(np.size(label_strength) - target.size),
         "n_reward_ties": int((difference == 0).sum()),
@@ -64,7 +64,7 @@ def compare(
     values, base_values = _statistics(sums.sum(axis=0)), _statistics(base.sum(axis=0))
     resampled, base_resampled = _statistics(_resample(sums, seed)), _statistics(_resample(base, seed))
     gains = {
-        name: _interval(values[name] - base_values[name], resampled[name] - base_resampled[name]) for name in METRICS
+        name: interval(values[name] - base_values[name], resampled[name] - base_resampled[name]) for name in METRICS
     }
     return {**gains, **_counts(ours, names)}
 
@@ -143,7 +143,7 @@ def _resample(sums: Floats, seed: int) -> Floats:
     return totals
 
 
-def _interval(value: Any, resampled: Floats, reflect: bool = False) -> dict[str, float | None]:
+def interval(value: Any, resampled: Floats, reflect: bool = False) -> dict[str, float | None]:
     """The value with its 95 % interval; `reflect` for a statistic that resampling inflates.
 
     The ECE of a resample carries the sampling error of the bins twice, so its quantiles lie above the ECE itself; the

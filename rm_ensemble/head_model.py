@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from curate.errors import CurateError
 from curate.options import FeatureOptions
 from curate.run import Progress, no_progress, sha256_of, write_json
-from rm_ensemble.backbone import MODEL_FILES, find_backbone, fingerprint
+from rm_ensemble.backbone import MODEL_FILES, find_backbone, fingerprint, verify_files
 from rm_ensemble.features import features
 from rm_ensemble.folds import plan_in_sample
 from rm_ensemble.heads import HeadOptions, Heads, PairTargets, PairWeights, train_heads
@@ -115,14 +115,10 @@ def load_head(folder: Path) -> HeadModel:
         features_read = FeatureOptions(
             str(folder / "backbone"), record["max_tokens"], record["dtype"], tuple(record["blocks"])
         )
-        hashes: dict[str, str] = record["sha256"]
+        hashes = dict(record["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise CurateError(f"{folder / 'head.json'}: damaged ({error}); retrain the model with --overwrite") from error
-    for name, expected in hashes.items():
-        path = folder / name
-        found = sha256_of(path) if path.is_file() else "no such file"
-        if found != expected:
-            raise CurateError(f"{path}: sha256 {found}, expected {expected}; retrain the model with --overwrite")
+    verify_files(folder, hashes)
     try:
         tensors = load_file(folder / "head.safetensors")
     except (OSError, SafetensorError) as error:

@@ -18,7 +18,8 @@ from torch import Tensor
 from curate.errors import CurateError
 from curate.run import Progress, no_progress
 from rm_ensemble.batches import Ints
-from rm_ensemble.losses import preference_loss, simcse
+from rm_ensemble.contrastive import simcse
+from rm_ensemble.losses import preference_loss
 
 Floats = NDArray[np.float32]
 
@@ -112,7 +113,7 @@ def train_heads(
 def _train_linear(inputs: Floats, targets: PairTargets, weights: PairWeights, progress: Progress) -> Heads:
     """Every model on all its pairs, at the penalty that cross-validation over its parts found best."""
     difference = torch.from_numpy(inputs[targets.index[:, 0]] - inputs[targets.index[:, 1]])  # (pairs, dims)
-    fit = _LinearFit(difference, targets)
+    fit = LinearFit(difference, targets)
     best = _best_penalties(fit, weights, progress)
     path = list(fit.path(torch.from_numpy(weights.weight)))
     final = torch.stack([path[step][:, model] for model, step in enumerate(best)], dim=1)
@@ -120,7 +121,7 @@ def _train_linear(inputs: Floats, targets: PairTargets, weights: PairWeights, pr
     return Heads({"linear": final.numpy()}, [PENALTIES[step] for step in best])
 
 
-def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress) -> list[int]:
+def _best_penalties(fit: "LinearFit", weights: PairWeights, progress: Progress) -> list[int]:
     """For each model the place in PENALTIES with the lowest loss on parts that its fit has not seen."""
     weight, part = torch.from_numpy(weights.weight), torch.from_numpy(weights.part)
     names = range(int(part.max()) + 1)
@@ -134,16 +135,7 @@ def _best_penalties(fit: "_LinearFit", weights: PairWeights, progress: Progress)
     return best
 
 
-def linear_path(difference: Floats, targets: PairTargets, weight: Floats) -> Floats:
-    """(dims, penalties) heads of one model along its regularisation path, from the strongest of PENALTIES to the weakest.
-
-    `difference` is (pairs, dims), `weight` (pairs, 1). Stopping early and penalising strongly are the same restraint here.
-    """
-    path = _LinearFit(torch.from_numpy(difference), targets).path(torch.from_numpy(weight))
-    return np.asarray(torch.cat(list(path), dim=1).numpy())
-
-
-class _LinearFit:
+class LinearFit:
     """Newton-like steps for all models with one matrix that bounds every Hessian, so that one factorisation serves all.
 
     The logistic curvature is at most 1/4 (Boehning and Lindsay 1988), and a model's Hessian is a sum over pairs with its

@@ -4,8 +4,10 @@ Both see the same number of pair presentations and neither sees a held-out promp
 The evaluation uses given labels of held-out pairs (or of a test file), never decisions, so no vote leaks into it.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,9 @@ from curate.errors import CurateError, unknown_choice
 from curate.options import FeatureOptions, RetrainOptions
 from curate.run import Progress, no_progress, write_json
 from rm_ensemble import artefact
-from rm_ensemble.backbone import DTYPES, compute_device, compute_dtype
-from rm_ensemble.batches import full_sequences, text_segments, unique_texts
+from rm_ensemble.backbone import backbone_identity
+from rm_ensemble.batches import Sequences, full_sequences, text_segments, unique_texts
+from rm_ensemble.best_of_n import graded_texts
 from rm_ensemble.classifier import (
     LOADS_EVERYWHERE,
     classifier_rewards,
@@ -28,16 +31,19 @@ from rm_ensemble.classifier import (
 )
 from rm_ensemble.evaluate import compare, metrics, nulls
 from rm_ensemble.features import features
+from rm_ensemble.fine_tune import fine_tune
 from rm_ensemble.head_model import LOADS_HERE_ONLY, HeadModel, train_head
 from rm_ensemble.heads import HeadOptions
 from rm_ensemble.inputs import HeadInputs
+from rm_ensemble.items import Items, graded_items, pair_items
+from rm_ensemble.language import language_head
+from rm_ensemble.lora import merged, save_adapter
 from rm_ensemble.splits import PairTexts, Split, curated_pairs, difference, judged_pairs, raw_pairs
 from rm_ensemble.text_features import text_features
-from rm_ensemble.train import TrainingPairs, train
 
 Floats = NDArray[np.float32]
 
-CHOICES = {"train": ("head", "stock-head", "full"), "contrastive": ("none", "simcse")}
+TRAINS = ("head", "stock-head", "lora", "full")
 N_PROBE_PAIRS = 8
 N_SCALE_PAIRS = 512  # enough for the median |difference| that margins are brought to
 
@@ -84,8 +90,9 @@ def retrain(
     own_judged = PairTexts(own.texts, own.index[pairs["is_heldout"].to_numpy()])
     on = own_judged if test is None else PairTexts(*unique_texts(test))
     raw_split, curated_split = raw_pairs(pairs, own.index), curated_pairs(pairs, decisions, own.index)
-    if options.train == "full":
-        fit = _full(own, on, len(raw_split.index), options, progress)
+    state = to.with_name(f".{to.name}.training")
+    if options.train in ("lora", "full"):
+        fit = _fine_tuned(own, on, raw_split, pairs, options, state, progress)
     elif options.train == "stock-head":
         fit = _stock_head(own, on, raw_split, options, progress)
     else:
@@ -101,9 +108,10 @@ def retrain(
             "training": {"curated": curated.facts, "raw": raw.facts},
             "margin_factor": factor,
             "statement": LOADS_HERE_ONLY if options.train == "head" else LOADS_EVERYWHERE,
-            "options": {**asdict(options), "backbone": Path(options.backbone).name},
+            "options": asdict(replace(options, backbone=Path(options.backbone).name, tensorboard="")),
         }
         write_json(comparison, folder / "comparison.json")
+    shutil.rmtree(state, ignore_errors=True)
     return comparison
 
 
@@ -167,25 +175,60 @@ def _stock_head(
     return fit
 
 
-def _full(own: PairTexts, judged: PairTexts, n_raw: int, options: RetrainOptions, progress: Progress) -> Fit:
-    """Full fine-tuning of the backbone with a new head, which is the same for every split."""
-    n_presentations = round(options.epochs * n_raw)
-    autocast = DTYPES[compute_dtype(options.dtype, compute_device())]
+def _fine_tuned(
+    own: PairTexts,
+    judged: PairTexts,
+    raw_split: Split,
+    pairs: pl.DataFrame,
+    options: RetrainOptions,
+    state: Path,
+    progress: Progress,
+) -> Fit:
+    """Full fine-tuning or LoRA of the backbone with a new head, which is the same for every split.
+
+    What a killed run goes on from is kept under `state`.
+    """
+    first = new_classifier(options.backbone, options.max_tokens, options.seed)
+    sequences = full_sequences(text_segments(own.texts, first.tokenizer), options.max_tokens)
+    n_presentations = round(options.epochs * len(items_of(raw_split, own, pairs, sequences, options.form)))
+    identity = {"version": version("prefcurate"), **backbone_identity(options.backbone)}
 
     def fit(split: Split, folder: Path) -> Trained:
+        name = "raw" if folder.name == "raw" else "curated"
+        board = str(Path(options.tensorboard) / name) if options.tensorboard else ""
         classifier = new_classifier(options.backbone, options.max_tokens, options.seed)
-        sequences = full_sequences(text_segments(own.texts, classifier.tokenizer), options.max_tokens)
-        terms = (split.label_prob, split.margin, split.weight)
-        pairs = TrainingPairs(split.pair_id.tolist(), sequences, sequences.index[split.index], *terms)
-        facts = train(classifier.model, pairs, n_presentations, options, autocast=autocast, progress=progress)
+        head = language_head(options.backbone, classifier) if options.language else None
+        items = items_of(split, own, pairs, sequences, options.form)
+        found = fine_tune(
+            options.train, classifier, items, n_presentations, replace(options, tensorboard=board), dtype=options.dtype,
+            language_head=head, folder=state / name, identity=identity, progress=progress,
+        )  # fmt: skip
+        classifier = found.classifier
+        if found.adapted is not None:
+            save_adapter(found.adapted, options.backbone, folder / "adapter")
+            classifier = merged(found.adapted, classifier)
         artefact.save(classifier, folder, judged.texts[judged.index[:N_PROBE_PAIRS].ravel()])
+        shutil.copyfile(state / name / "metrics.jsonl", folder / "metrics.jsonl")
         sample = np.random.default_rng(options.seed).permutation(len(split.index))[:N_SCALE_PAIRS]
         on_sample = difference(lambda rows: classifier_rewards(classifier, own.texts[rows]), split.index[sample])
         on_judged = difference(lambda rows: classifier_rewards(classifier, judged.texts[rows], progress), judged.index)
-        facts = {"n_pairs": len(split.index), "n_presentations": n_presentations, **facts}
+        facts = {"n_pairs": len(split.index), "n_presentations": n_presentations, **found.facts}
         return Trained(_scale(on_sample), on_judged, facts)
 
     return fit
+
+
+def items_of(split: Split, own: PairTexts, pairs: pl.DataFrame, sequences: Sequences, form: str) -> Items:
+    """What a form of training draws from a split; a pair that is dropped or flipped grades neither of its responses."""
+    if form in ("pairwise", "listwise"):
+        return pair_items(split, sequences, by_prompt=form == "listwise")
+    given = pairs.with_row_index("row").join(
+        pl.DataFrame({"pair_id": split.pair_id, "text": split.index[:, 0]}), on="pair_id", maintain_order="left"
+    )
+    is_flipped = own.index[given["row"].to_numpy(), 0] != given["text"].to_numpy()
+    given = given.filter(~pl.Series(is_flipped))
+    graded = graded_texts(given.drop("row", "text"), own.texts, own.index[given["row"].to_numpy()])
+    return graded_items(graded, sequences, form)
 
 
 def _scale(difference: Floats) -> float:
@@ -212,14 +255,10 @@ def _compared(judged: pl.DataFrame, curated: Floats, raw: Floats) -> dict[str, A
 
 
 def _refuse_contradictions(options: RetrainOptions) -> None:
-    if options.epochs <= 0 or options.batch_size < 1 or options.hidden < 0:
-        raise CurateError(
-            f"--epochs {options.epochs:g} --batch-size {options.batch_size} --hidden {options.hidden}: "
-            "epochs are above 0, the batch size is 1 or more, hidden units are 0 or more"
-        )
-    for name, choices in CHOICES.items():
-        if getattr(options, name) not in choices:
-            raise unknown_choice(f"--{name}", getattr(options, name), choices)
+    if options.hidden < 0:
+        raise CurateError(f"--hidden {options.hidden}: hidden units are 0 or more")
+    if options.train not in TRAINS:
+        raise unknown_choice("--train", options.train, TRAINS)
     if options.train == "stock-head" and (options.hidden or options.contrastive != "none"):
         raise CurateError(
             "--train stock-head: the reward head of transformers is linear; leave out --hidden and --contrastive, or "
@@ -229,4 +268,12 @@ def _refuse_contradictions(options: RetrainOptions) -> None:
         raise CurateError(
             f"--contrastive {options.contrastive}: a linear head on cached features has no representation to train; "
             "add --hidden 64, or choose --train full"
+        )
+    if options.train == "head" and options.contrastive == "swav":
+        raise CurateError("--contrastive swav: only with --train lora or full; heads know simcse")
+    tuned = ("form", "soft_label", "centring", "language", "validation", "checkpointing", "micro_batch")
+    given = [name for name in tuned if getattr(options, name) != getattr(RetrainOptions(), name)]
+    if options.train in ("head", "stock-head") and given:
+        raise CurateError(
+            f"--{given[0].replace('_', '-')}: heads on frozen features do not know it; choose --train lora or full"
         )

@@ -1,95 +1,148 @@
-"""The one training loop: a sequence classifier with one scalar output learns which response of each pair is preferred.
+"""The one training loop: a sequence classifier with one scalar output learns what pairs, ranked lists or ratings teach.
 
-Raw and curated models go through it with the same number of pair presentations. The loss is a sum of named terms of
-losses.py: the pairwise term with soft label, margin and weight, and the contrastive term where asked for.
+Members, raw and curated models go through it. The loss is a sum of named terms of losses.py and contrastive.py; gradients
+add up over as many forward passes as memory asks for; a run that was killed goes on from its checkpoint to the same weights.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, get_scheduler
 
 from curate.errors import CurateError
 from curate.options import TrainOptions
-from curate.run import Progress, no_progress
-from rm_ensemble.batches import Ints, Sequences
+from curate.run import Progress, key_of, no_progress
+from rm_ensemble.batches import Ints
+from rm_ensemble.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from rm_ensemble.classifier import rewards_and_states, seeded, token_batch
-from rm_ensemble.losses import preference_loss, simcse
+from rm_ensemble.contrastive import simcse, state_differences, swav
+from rm_ensemble.items import Batch, Items, batch_of, micro_batches, part_of
+from rm_ensemble.losses import (
+    centring_loss,
+    forward_corrected_loss,
+    language_loss,
+    plackett_luce_loss,
+    pointwise_loss,
+    preference_loss,
+)
 
-Floats = NDArray[np.float32]
-
-WARM_UP_SHARE = 0.1  # of the steps: linear warm-up, then linear decay to zero
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 0.01
 BETAS = (0.9, 0.95)  # S2 settings
-DROPOUT = (
-    0.05  # S2: the two views of the contrastive term are two dropout passes; without the term dropout is off, as in TRL
-)
+# S2: the two views of the contrastive term are two dropout passes; without the term dropout is off, as in TRL
+DROPOUT = 0.05
+PROTOTYPES = {"responses": 50, "differences": 20}  # of the SwAV term, S2
 BUCKET = 50  # batches are cut from windows of this many batches sorted by length
+N_LOOKS, PATIENCE = 10, 3  # early stopping looks so often in a run, and stops after so many without a lower loss
+
+LanguageHead = Callable[[Tensor], Tensor]
+"""Hidden states (..., dims) to next-token logits (..., vocabulary)."""
 
 
-@dataclass(frozen=True)
-class TrainingPairs:
-    """Pairs as the loop reads them, in one row order: where their token sequences are, and the terms of the loss."""
+@dataclass
+class _Session:
+    """What a step changes and a checkpoint holds, beside the settings of the run."""
 
-    pair_id: list[str]
-    sequences: Sequences
-    rows: Ints  # (pairs, 2) the chosen and the rejected text in `sequences`
-    label_prob: Floats  # (pairs,)
-    margin: Floats  # (pairs,)
-    weight: Floats  # (pairs,)
+    model: PreTrainedModel
+    items: Items
+    options: TrainOptions
+    autocast: torch.dtype
+    language_head: LanguageHead | None
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer
+    prototypes: nn.Parameter
+    queue: Tensor
+    n_parts: int
+    records: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that training moves, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
 
 def train(
     model: PreTrainedModel,
-    pairs: TrainingPairs,
+    items: Items,
     n_presentations: int,
     options: TrainOptions,
     *,
     autocast: torch.dtype = torch.float32,
+    language_head: LanguageHead | None = None,
+    checkpoint: Checkpoint | None = None,
+    metrics: Path | None = None,
     progress: Progress = no_progress,
-) -> dict[str, float]:
-    """Train `model` in place on `n_presentations` pairs; returns `n_steps`, `first_loss` and `last_loss` (nats).
+) -> dict[str, Any]:
+    """Train `model` in place on `n_presentations` items; returns `n_steps`, `first_loss`, `last_loss` (nats) and what it met.
 
-    Pairs are presented in whole shuffled passes, the last one cut short. `autocast` is the type that matrix products
-    run in; weights, head, rewards and losses are float32 throughout. The two losses are means over the first and the
-    last tenth of the steps. A loss that is not finite is refused with a CurateError naming the batch.
+    Items are presented in whole shuffled passes, the last one cut short, a step at a time of about `options.batch_size` pairs.
+    `autocast` is the type that matrix products run in; weights, head, rewards and losses are float32 throughout. The two
+    losses are means over the first and the last tenth of the steps. With `options.validation` the weights are those of the
+    lowest loss on that share of the prompts, which are not trained on (`validation_loss`, `stopped_at`). `metrics` is a file
+    of JSON lines, a line a step.
+
+    Refused with a CurateError: a loss that is not finite, naming the batch, and an item that does not fit into memory.
     """
-    lengths = pairs.sequences.lengths[pairs.rows].max(axis=1)
-    batches = list(presentations(lengths, n_presentations, options.batch_size, np.random.default_rng(options.seed)))
+    fitted, aside = _set_aside(items, options)
+    n_presentations = max(1, round(n_presentations * len(fitted) / len(items)))
+    n_at_once = items_per_step(fitted, options.batch_size)
+    batches = list(presentations(fitted.lengths, n_presentations, n_at_once, np.random.default_rng(options.seed)))
+    shares = schedule(options.schedule, len(batches), options.warmup)
     peak = options.learning_rate or width_learning_rate(model.config.get_text_config().hidden_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(step, len(batches)))
-    is_contrastive = options.contrastive == "simcse"
-    losses: list[float] = []
-    with seeded(options.seed), _training(model, DROPOUT if is_contrastive else 0.0):
-        for batch in batches:
-            tokens, mask = token_batch(pairs.sequences, pairs.rows[batch].T.reshape(-1), model)
-            terms = [
-                torch.from_numpy(c[batch]).to(model.device) for c in (pairs.margin, pairs.label_prob, pairs.weight)
-            ]
-            views = [rewards_and_states(model, tokens, mask, autocast) for _ in range(1 + is_contrastive)]
-            loss = torch.stack([_batch_loss(rewards, *terms) for rewards, _ in views]).mean()
-            if is_contrastive:  # S2 eq. 7-10 over H = {f_c, f_r}
-                loss = loss + options.contrastive_weight * simcse(views[0][1], views[1][1]).mean()
-            if not torch.isfinite(loss):
-                raise _not_finite(loss.item(), len(losses), [pairs.pair_id[row] for row in batch])
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            progress("train", len(losses), len(batches))
-    tenth = max(1, len(losses) // 10)
-    first, last = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
-    return {"n_steps": len(losses), "first_loss": first, "last_loss": last}
+    look_every = max(1, len(batches) // N_LOOKS)
+    with seeded(options.seed), _training(model, options):
+        session = _new_session(model, fitted, options, autocast, language_head)
+        if checkpoint is not None:
+            _restore(session, checkpoint)
+        with _metrics_log(metrics, options.tensorboard, session.records) as log:
+            for step in range(len(session.records), len(batches)):
+                for group in session.optimizer.param_groups:
+                    group["lr"] = peak * shares[step]
+                record = {"step": step + 1, "learning_rate": peak * shares[step], **_step(session, batches[step])}
+                if aside is not None and (step + 1) % look_every == 0:
+                    record["validation_loss"] = _look(session, aside)
+                session.records.append(record)
+                log(record)
+                progress("train", step + 1, len(batches))
+                if _has_stopped(session.records):
+                    break
+                if checkpoint is not None and checkpoint.is_due:
+                    _save(session, checkpoint)
+        if checkpoint is not None:
+            _save(session, checkpoint)
+        with torch.no_grad():
+            for name, value in session.best.items():
+                session.trained[name].copy_(value)
+    return _facts(session, n_at_once)
+
+
+def training_key(items: Items, n_presentations: int, options: TrainOptions, identity: Mapping[str, Any]) -> str:
+    """What a checkpoint is good for: the items, all options, and what `identity` says of the model and the version."""
+    digest = hashlib.sha256()
+    for name in (*items.names[:1].tolist(), *items.names[-1:].tolist()):
+        digest.update(str(name).encode())
+    arrays = (items.sequences.ids, items.starts, items.rows, items.pair_starts, items.place, items.label_prob)
+    for array in (*arrays, items.margin, items.weight, items.target):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    chosen = asdict(replace(options, tensorboard=""))
+    return key_of({"items": digest.hexdigest(), "n": n_presentations, "options": chosen, "identity": dict(identity)})
+
+
+def items_per_step(items: Items, batch_size: int) -> int:
+    """How many items make a step: as many as have the texts of `batch_size` pairs, at least one."""
+    return max(1, round(2 * batch_size * len(items) / len(items.rows)))
 
 
 def presentations(
@@ -122,40 +175,293 @@ def width_learning_rate(hidden_size: int) -> float:
     return 3e-4 * math.pow(384 / hidden_size, 1.5)
 
 
-def learning_rate_share(step: int, n_steps: int) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then linear decay towards zero.
+def schedule(name: str, n_steps: int, warmup: float) -> list[float]:
+    """The share of the peak learning rate at each step, above 0 throughout: transformers' schedule of this name.
 
-    >>> [round(learning_rate_share(step, 20), 2) for step in (0, 1, 2, 11, 19)]
-    [0.5, 1.0, 1.0, 0.5, 0.06]
+    >>> [round(share, 2) for share in schedule("linear", 5, warmup=0.4)]
+    [0.5, 1.0, 0.75, 0.5, 0.25]
     """
-    n_warm_up = math.ceil(n_steps * WARM_UP_SHARE)
-    return min((step + 1) / n_warm_up, (n_steps - step) / max(1, n_steps - n_warm_up))
-
-
-def _batch_loss(rewards: Tensor, margin: Tensor, label_prob: Tensor, weight: Tensor) -> Tensor:
-    """Mean weighted loss of a batch whose rewards are those of all chosen, then all rejected responses."""
-    chosen, rejected = rewards.chunk(2)
-    return (weight * preference_loss(chosen, rejected, margin, label_prob)).mean()
-
-
-def _not_finite(loss: float, step: int, pair_ids: list[str]) -> CurateError:
-    return CurateError(
-        f"training stopped at step {step}: the loss is {loss} on the batch of pairs {', '.join(pair_ids)}; "
-        "try --dtype float32 or a smaller --learning-rate"
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    whole = get_scheduler(
+        "constant_with_warmup" if name == "constant" else name,
+        optimizer,
+        num_warmup_steps=math.ceil(n_steps * warmup),
+        num_training_steps=n_steps + 1,
     )
+    share = whole.lr_lambdas[0]
+    return [float(share(step + 1)) for step in range(n_steps)]  # its step 0 has a share of 0, and would teach nothing
+
+
+def _new_session(
+    model: PreTrainedModel,
+    items: Items,
+    options: TrainOptions,
+    autocast: torch.dtype,
+    language_head: LanguageHead | None,
+) -> _Session:
+    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    dims = model.config.get_text_config().hidden_size
+    n_prototypes = PROTOTYPES[options.contrastive_on] if options.contrastive == "swav" else 0
+    prototypes = nn.Parameter(torch.randn(n_prototypes, dims, device=model.device))
+    learnt = [*(p for p in model.parameters() if p.requires_grad), *([prototypes] if n_prototypes else [])]
+    optimizer = torch.optim.AdamW(learnt, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    n_parts = math.ceil(options.batch_size / options.micro_batch) if options.micro_batch else 1
+    queue = torch.zeros(0, dims, device=model.device)
+    return _Session(model, items, options, autocast, language_head, accelerator, optimizer, prototypes, queue, n_parts)
+
+
+def _step(session: _Session, numbers: Ints) -> dict[str, float]:
+    """One step of the optimizer on some items: the loss and the norm of its gradient."""
+    loss = _accumulate(session, numbers)
+    if not math.isfinite(loss):
+        names = ", ".join(session.items.names[numbers].tolist())
+        raise CurateError(
+            f"training stopped at step {len(session.records)}: the loss is {loss} on the batch of pairs {names}; "
+            "try --dtype float32 or a smaller --learning-rate"
+        )
+    norm = session.accelerator.clip_grad_norm_(session.trained.values(), CLIP_NORM)
+    session.optimizer.step()
+    session.optimizer.zero_grad()
+    return {"loss": loss, "gradient_norm": float(norm)}
+
+
+def _accumulate(session: _Session, numbers: Ints) -> float:
+    """The mean loss of some items, and its gradient, over as many forward passes as memory asks for."""
+    while True:
+        try:
+            total = 0.0
+            for part in micro_batches(numbers, session.n_parts):
+                loss = _loss(session, batch_of(session.items, part)) * (len(part) / len(numbers))
+                if torch.isfinite(loss):
+                    session.accelerator.backward(loss)
+                total += loss.item()
+            return total
+        except torch.OutOfMemoryError as error:
+            if session.n_parts >= len(numbers):
+                raise CurateError(
+                    f"{session.items.names[numbers[0]]}: out of memory even alone; give a smaller --max-tokens, "
+                    "--checkpointing, or --train lora"
+                ) from error
+            session.n_parts *= 2
+            session.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+
+
+def _loss(session: _Session, batch: Batch) -> Tensor:
+    """The mean loss of a batch's items, all terms."""
+    options, model = session.options, session.model
+    tokens, mask = token_batch(session.items.sequences, batch.rows, model)
+    n_views = 1 if options.contrastive == "none" else 2
+    views = [rewards_and_states(model, tokens, mask, session.autocast) for _ in range(n_views)]
+    loss = torch.stack([_item_losses(rewards, batch, options).mean() for rewards, _ in views]).mean()
+    chosen, rejected = _tensor(batch.pairs[:, 0], model), _tensor(batch.pairs[:, 1], model)
+    if options.centring:
+        rewards = views[0][0]
+        loss = loss + options.centring * centring_loss(rewards[chosen], rewards[rejected]).mean()
+    if options.contrastive != "none":  # S2 eq. 7-10
+        first, second = (
+            state_differences(torch.cat([states[chosen], states[rejected]]))
+            if options.contrastive_on == "differences"
+            else states
+            for _, states in views
+        )
+        loss = loss + options.contrastive_weight * _contrast(session, first, second)
+    if session.language_head is not None:
+        loss = loss + options.language * _language(session, batch, tokens, mask)
+    return loss
+
+
+def _item_losses(rewards: Tensor, batch: Batch, options: TrainOptions) -> Tensor:
+    """(items,) the loss of each item by the form of training, from the rewards of its texts (texts,)."""
+    item = torch.from_numpy(batch.item).to(rewards.device)
+    if options.form == "pointwise":
+        return pointwise_loss(rewards, torch.from_numpy(batch.target).to(rewards.device))
+    if options.form == "plackett-luce":
+        place = torch.arange(len(item), device=rewards.device) - torch.searchsorted(item, item)
+        shape = (batch.n_items, int(place.max()) + 1)
+        rank = torch.full(shape, torch.nan, device=rewards.device)
+        rank[item, place] = torch.from_numpy(batch.target).to(rewards.device)
+        padded = torch.zeros(shape, device=rewards.device).index_put((item, place), rewards)
+        return plackett_luce_loss(padded, rank)
+    chosen, rejected = (torch.from_numpy(column).to(rewards.device) for column in batch.pairs.T)
+    margin, label_prob, weight = (
+        torch.from_numpy(column).to(rewards.device) for column in (batch.margin, batch.label_prob, batch.weight)
+    )
+    pair_loss = forward_corrected_loss if options.soft_label == "forward" else preference_loss
+    losses = weight * pair_loss(rewards[chosen], rewards[rejected], margin, label_prob)
+    of_pair = torch.from_numpy(batch.item_of_pair).to(rewards.device)
+    n_pairs = torch.bincount(of_pair, minlength=batch.n_items)
+    return torch.zeros(batch.n_items, device=rewards.device).index_add(0, of_pair, losses) / n_pairs
+
+
+def _contrast(session: _Session, first: Tensor, second: Tensor) -> Tensor:
+    """The mean contrastive term of two views of the same vectors; SwAV's queue gets the first view."""
+    if session.options.contrastive == "simcse":
+        return simcse(first, second).mean()
+    loss = swav(first, second, session.prototypes, session.queue).mean()
+    n_kept = max(0, len(session.prototypes) - len(first))  # a queue only where vectors are fewer than prototypes
+    session.queue = torch.cat([session.queue, first.detach()])[-n_kept:] if n_kept else session.queue[:0]
+    return loss
+
+
+def _language(session: _Session, batch: Batch, tokens: Tensor, mask: Tensor) -> Tensor:
+    """The mean next-token loss of the chosen responses' tokens."""
+    assert session.language_head is not None
+    chosen = np.unique(batch.pairs[:, 0])
+    spans = session.items.sequences.response[batch.rows[chosen]]
+    rows = _tensor(chosen, session.model)
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    start, stop = (_tensor(column, session.model)[:, None] for column in spans.T)
+    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=session.autocast == torch.bfloat16):
+        states = session.model.base_model(input_ids=tokens[rows], attention_mask=mask[rows]).last_hidden_state
+        logits = session.language_head(states)
+    return language_loss(logits, tokens[rows], (place >= start) & (place < stop)).mean()
+
+
+def _tensor(array: NDArray[Any], model: PreTrainedModel) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(model.device)
+
+
+def _set_aside(items: Items, options: TrainOptions) -> tuple[Items, Items | None]:
+    """The items to fit to and those to stop early on: whole prompts, at random."""
+    if not options.validation:
+        return items, None
+    groups = np.unique(items.group)
+    n_aside = round(options.validation * len(groups))
+    if not 0 < n_aside < len(groups):
+        raise CurateError(
+            f"--validation {options.validation:g}: {len(groups)} training prompts are too few to set some aside"
+        )
+    aside = np.random.default_rng([options.seed, 1]).permutation(groups)[:n_aside]
+    is_aside = np.isin(items.group, aside)
+    return part_of(items, np.flatnonzero(~is_aside)), part_of(items, np.flatnonzero(is_aside))
+
+
+@torch.no_grad()
+def _look(session: _Session, aside: Items) -> float:
+    """The mean loss of items that are not trained on; the weights are kept where it is the lowest so far."""
+    session.model.train(False)
+    plain = [r for r in session.records if "validation_loss" in r]
+    losses = []
+    step = items_per_step(aside, session.options.batch_size)
+    for numbers in np.split(np.argsort(-aside.lengths, kind="stable"), range(step, len(aside), step)):
+        batch = batch_of(aside, numbers)
+        rewards, _ = rewards_and_states(
+            session.model, *token_batch(aside.sequences, batch.rows, session.model), session.autocast
+        )
+        losses.append(_item_losses(rewards, batch, session.options).double().sum().item())
+    session.model.train(True)
+    loss = math.fsum(losses) / len(aside)
+    if all(loss < record["validation_loss"] for record in plain):
+        session.best = {name: p.detach().clone() for name, p in session.trained.items()}
+    return loss
+
+
+def _has_stopped(records: list[dict[str, float]]) -> bool:
+    """True when the last looks found no lower validation loss."""
+    losses = [record["validation_loss"] for record in records if "validation_loss" in record]
+    return len(losses) > PATIENCE and min(losses[-PATIENCE:]) >= min(losses[:-PATIENCE])
+
+
+def _facts(session: _Session, n_at_once: int) -> dict[str, Any]:
+    losses = [record["loss"] for record in session.records]
+    tenth = max(1, len(losses) // 10)
+    facts: dict[str, Any] = {
+        "n_steps": len(losses),
+        "first_loss": float(np.mean(losses[:tenth])),
+        "last_loss": float(np.mean(losses[-tenth:])),
+        "items_per_step": n_at_once,
+        "forward_passes_per_step": session.n_parts,
+    }
+    looks = [record for record in session.records if "validation_loss" in record]
+    if looks:
+        best = min(looks, key=lambda record: record["validation_loss"])
+        facts |= {"validation_loss": best["validation_loss"], "stopped_at": int(best["step"])}
+    return facts
+
+
+def _save(session: _Session, checkpoint: Checkpoint) -> None:
+    state = {
+        **{f"model.{name}": p for name, p in session.trained.items()},
+        **{f"best.{name}": value for name, value in session.best.items()},
+        **optimizer_tensors(session.optimizer),
+        "prototypes": session.prototypes,
+        "queue": session.queue,
+        "generator": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["generator.cuda"] = torch.cuda.get_rng_state()
+    checkpoint.save(state, {"records": session.records, "n_parts": session.n_parts})
+
+
+def _restore(session: _Session, checkpoint: Checkpoint) -> None:
+    found = checkpoint.load()
+    if found is None:
+        return
+    tensors, values = found
+    with torch.no_grad():
+        for name, parameter in session.trained.items():
+            parameter.copy_(tensors[f"model.{name}"])
+        session.prototypes.copy_(tensors["prototypes"])
+    device = session.model.device
+    session.best = {n.removeprefix("best."): t.to(device) for n, t in tensors.items() if n.startswith("best.")}
+    session.queue = tensors["queue"].to(device)
+    restore_optimizer(session.optimizer, tensors)
+    torch.set_rng_state(tensors["generator"])
+    if "generator.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["generator.cuda"])
+    session.records, session.n_parts = values["records"], values["n_parts"]
 
 
 @contextmanager
-def _training(model: PreTrainedModel, dropout: float) -> Iterator[None]:
+def _metrics_log(
+    path: Path | None, tensorboard: str, records: list[dict[str, float]]
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What takes a step's record: a line of JSON, and TensorBoard's events; steps that will be done again are cut off."""
+    with ExitStack() as stack:
+        file = writer = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("w", encoding="utf-8", buffering=1))
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        if tensorboard:
+            writer = stack.enter_context(_tensorboard(tensorboard, len(records)))
+
+        def take(record: dict[str, float]) -> None:
+            if file is not None:
+                file.write(json.dumps(record) + "\n")
+            if writer is not None:
+                for name in sorted(record.keys() - {"step"}):
+                    writer.add_scalar(name, record[name], record["step"])
+
+        yield take
+
+
+def _tensorboard(folder: str, n_done: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise CurateError(f"--tensorboard {folder}: TensorBoard is not installed; pip install tensorboard") from error
+    return SummaryWriter(folder, purge_step=n_done + 1)
+
+
+@contextmanager
+def _training(model: PreTrainedModel, options: TrainOptions) -> Iterator[None]:
     """The model in training mode with one dropout rate, put back to its own afterwards and left in evaluation mode."""
+    rate = 0.0 if options.contrastive == "none" else DROPOUT
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     own = [layer.p for layer in layers]
     for layer in layers:
-        layer.p = dropout
+        layer.p = rate
     model.train()
+    if options.checkpointing:
+        switch: Any = model
+        switch.activation_checkpointing_enable({"use_reentrant": False})
     try:
         yield
     finally:
+        if options.checkpointing:
+            switch.activation_checkpointing_disable()
         model.train(False)
-        for layer, rate in zip(layers, own, strict=True):
-            layer.p = rate
+        for layer, p in zip(layers, own, strict=True):
+            layer.p = p

@@ -1,7 +1,8 @@
 """The ensemble's votes: every member, a seed and a plan of folds, scores every pair by a model that did not see it."""
 
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,23 +16,109 @@ from curate.strength import effective_votes, mean_correlation, member_correlatio
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
 from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, units
-from rm_ensemble.heads import PairTargets, PairWeights, train_heads
+from rm_ensemble.heads import Heads, PairTargets, PairWeights, train_heads
 from rm_ensemble.inputs import HeadInputs, text_effects
 from rm_ensemble.text_features import text_features
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
-def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Progress = no_progress) -> dict[str, Any]:
+def vote(
+    pairs: pl.DataFrame, options: VoteOptions, folder: Path, key: str = "", progress: Progress = no_progress
+) -> dict[str, Any]:
     """Write `votes/member-00.parquet` ... and `features/` into `folder`; returns facts for run.json.
 
-    The facts: members, folds, effective votes and the correlation they come from, accuracy of the ensemble, of each member
-    and of the length null on the given labels (ties aside), what was cut, and what the models chose.
+    `key` stands for all that decides a member's votes beside its number: of an ensemble that is fine-tuned, the members of
+    this key that are there already stay. The facts: members, folds, effective votes and the correlation they come from,
+    accuracy of the ensemble, of each member and of the length null on the given labels (ties aside), what was cut, and
+    what the models chose or cost.
     """
     texts, index = unique_texts(pairs)
+    make = _vote_heads if options.ensemble == "head" else _vote_fine_tuned
+    made = make(pairs, texts, index, options, folder, key, progress)
+    tables = [pl.read_parquet(file) for file in sorted((folder / "votes").glob("member-*.parquet"))]
+    return {**_facts(pairs, tables), "recurring_share": recurring_share(index), **made}
+
+
+def _vote_heads(
+    pairs: pl.DataFrame,
+    texts: pl.DataFrame,
+    index: Ints,
+    options: VoteOptions,
+    folder: Path,
+    _: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    shutil.rmtree(folder / "votes", ignore_errors=True)
     read = features(texts, options.features, folder / "features", progress)
     text = text_features(texts)
     inputs = HeadInputs.fit(read.blocks, text, index)(read.blocks, text)
+    ensemble = train_ensemble(inputs, index, pairs, options, progress)
+    rewards = ensemble.rewards(index)
+    for i, plan in enumerate(ensemble.plans):
+        table = member_table(pairs["pair_id"], rewards[:, i], plan.fold, options.scoring)
+        write_parquet(table, folder / "votes" / f"member-{i:02d}.parquet")
+    settings = ensemble.heads.settings
+    return {
+        **read.facts,
+        "n_folds": ensemble.n_folds,
+        "n_dims": ensemble.inputs.shape[1],
+        "penalties": {str(penalty): settings.count(penalty) for penalty in sorted(set(settings))},
+    }
+
+
+def _vote_fine_tuned(
+    pairs: pl.DataFrame,
+    texts: pl.DataFrame,
+    index: Ints,
+    options: VoteOptions,
+    folder: Path,
+    key: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    from rm_ensemble.fine_tune import fine_tuned_members
+
+    plans, seeds = plan_members(pairs, options)
+    return fine_tuned_members(pairs, texts, index, plans, seeds, options, folder / "votes", key, progress)
+
+
+class Ensemble(NamedTuple):
+    """Trained members: the heads of all their folds on the same `inputs` (texts, dims), and each member's plan."""
+
+    inputs: Floats32
+    heads: Heads
+    plans: list[FoldPlan]
+
+    @property
+    def n_folds(self) -> int:
+        """Models of each member."""
+        return int(self.plans[0].weight.shape[1])
+
+    @property
+    def fold(self) -> Ints:
+        """The model of each member that scores each pair, (pairs, members)."""
+        return np.stack([plan.fold for plan in self.plans], axis=1)
+
+    def rewards(self, index: Ints) -> Floats32:
+        """(pairs, members, 2): the rewards of chosen and rejected by each member's model of the pair's fold.
+
+        `index` (pairs, 2) are the rows of both texts in `inputs`.
+        """
+        model = self.fold + self.n_folds * np.arange(len(self.plans))
+        rewards: Floats32 = self.heads.rewards(self.inputs)[index[:, None], model[:, :, None]]
+        return rewards
+
+
+def train_ensemble(
+    inputs: Floats32,
+    index: Ints,
+    pairs: pl.DataFrame,
+    options: VoteOptions,
+    progress: Progress = no_progress,
+) -> Ensemble:
+    """The members of `options` on head inputs (texts, dims), of the pairs whose texts are at `index` (pairs, 2)."""
     if options.folds_by == "pair":
         inputs = np.concatenate([inputs, text_effects(index, len(inputs))], axis=1)
     plans, seeds = plan_members(pairs, options)
@@ -40,22 +127,10 @@ def vote(pairs: pl.DataFrame, options: VoteOptions, folder: Path, progress: Prog
         np.concatenate([plan.weight for plan in plans], axis=1),
         np.concatenate([plan.part for plan in plans], axis=1),
     )
-    heads = train_heads(inputs, targets, weights, seeds=seeds, progress=progress)
-    rewards = heads.rewards(inputs)
-    tables = [_member_table(pairs, index, rewards, plan, i, options) for i, plan in enumerate(plans)]
-    for i, table in enumerate(tables):
-        write_parquet(table, folder / "votes" / f"member-{i:02d}.parquet")
-    return {
-        **_facts(pairs, tables),
-        "recurring_share": recurring_share(index),
-        **read.facts,
-        "n_folds": plans[0].weight.shape[1],
-        "n_dims": inputs.shape[1],
-        "penalties": {str(penalty): heads.settings.count(penalty) for penalty in sorted(set(heads.settings))},
-    }
+    return Ensemble(inputs, train_heads(inputs, targets, weights, seeds=seeds, progress=progress), plans)
 
 
-def recurring_share(index: NDArray[np.int64]) -> float:
+def recurring_share(index: Ints) -> float:
     """The share of pairs both of whose texts stand in other pairs too; `index` is (pairs, 2).
 
     >>> recurring_share(np.array([[0, 1], [0, 1], [0, 2], [3, 4]]))   # 2 / 4
@@ -78,19 +153,15 @@ def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPl
     return plans, tuple(seeds)
 
 
-def _member_table(
-    pairs: pl.DataFrame, index: NDArray[np.int64], rewards: Any, plan: FoldPlan, member: int, options: VoteOptions
-) -> pl.DataFrame:
-    """The votes of one member: each pair's two rewards by the model of its fold."""
-    n_folds = plan.weight.shape[1]
-    model = member * n_folds + plan.fold  # (pairs,)
+def member_table(pair_ids: pl.Series, rewards: Floats32, fold: Ints, scoring: str) -> pl.DataFrame:
+    """A votes file: the rewards (pairs, 2) that a member gives both responses by the model of the pair's fold (pairs,)."""
     return pl.DataFrame(
         {
-            "pair_id": pairs["pair_id"],
-            "reward_chosen": rewards[index[:, 0], model],
-            "reward_rejected": rewards[index[:, 1], model],
-            "fold": plan.fold.astype(np.int16),
-            "is_out_of_fold": np.full(len(pairs), options.scoring == "out-of-fold"),
+            "pair_id": pair_ids,
+            "reward_chosen": rewards[:, 0],
+            "reward_rejected": rewards[:, 1],
+            "fold": fold.astype(np.int16),
+            "is_out_of_fold": np.full(len(pair_ids), scoring == "out-of-fold"),
         }
     )
 

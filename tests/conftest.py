@@ -1,12 +1,14 @@
 """Fixtures that all tests share: the folder of real data, and small pair tables."""
 
 import os
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 from hypothesis import settings
 
+from curate import cli
 from curate.pairs import PAIR_SCHEMA, prompt_group
 
 # The same examples on every machine, however slow, and nothing written into the working folder.
@@ -23,6 +25,20 @@ def data_folder():
     if not (Path(folder) / "hh_rlhf_test.jsonl.gz").is_file():
         pytest.skip(f"CURATE_TEST_DATA={folder} holds no hh_rlhf_test.jsonl.gz")
     return Path(folder)
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs one command line in this process: (exit code, stdout, stderr)."""
+
+    def run_command(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(done.value.code or 0), captured.out, captured.err
+
+    return run_command
 
 
 def said(value, role):

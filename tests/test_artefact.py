@@ -1,6 +1,9 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from tiny_models import good_answers, write_encoder
@@ -30,6 +33,29 @@ def test_scores_are_the_saved_models_rewards_in_the_order_of_the_pairs(
     np.testing.assert_array_equal(table.drop("pair_id").to_numpy(), rewards[index])
     backwards = artefact.score(tmp_path / "model", PAIRS.reverse())
     np.testing.assert_allclose(backwards.drop("pair_id").to_numpy()[::-1], rewards[index], atol=1e-6)
+
+
+@pytest.mark.parametrize("is_text", [True, False], ids=["text", "messages"])
+def test_data_as_rewardbench_has_it_is_scored(
+    is_text: bool, model: artefact.RewardModel, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """`prompt` as text or as messages, `chosen` and `rejected` as text, `subset` and a number as `id`."""
+    artefact.save(model, tmp_path / "model", PROBE)
+    rows = [
+        {
+            "prompt": row["prompt"][0]["content"] if is_text else row["prompt"],
+            **{side: row[side][0]["content"] for side in ("chosen", "rejected")},
+            **{"chosen_model": "a", "rejected_model": "b", "subset": "alpacaeval-easy", "id": number},
+        }
+        for number, row in enumerate(PAIRS.to_dicts())
+    ]
+    (tmp_path / "bench.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    code, _, err = command("score", tmp_path / "model", tmp_path / "bench.jsonl", "--to", tmp_path / "scores.parquet")
+    assert code == 0, err
+    found = pl.read_parquet(tmp_path / "scores.parquet").select("reward_chosen", "reward_rejected")
+    own = artefact.score(tmp_path / "model", PAIRS).select("reward_chosen", "reward_rejected")
+    np.testing.assert_allclose(found.to_numpy(), own.to_numpy(), atol=1e-6)
+    assert found.height == found.unique().height == len(PAIRS)
 
 
 def test_a_model_that_saving_changes_is_refused(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import write_decoder, write_encoder
-from transformers import AutoTokenizer, T5Config, T5Model
+from safetensors.torch import load_file, save_file
+from tiny_models import write_decoder, write_encoder, write_family
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, T5Config, T5Model
 from transformers.utils import logging as transformers_logging
 
 from curate.errors import CurateError
@@ -89,7 +90,7 @@ def test_a_hub_id_asks_for_model_files_only(monkeypatch, tmp_path):
     write_encoder(tmp_path)
     asked = {}
     monkeypatch.setattr(backbone, "snapshot_download", lambda _, **options: asked.update(options) or str(tmp_path))
-    assert find_backbone("org/name") == ("org/name", tmp_path)
+    assert find_backbone("org/name") == ("backbone org/name", tmp_path)
     assert not {"*.bin", "*.pt", "*.py"} & set(asked["allow_patterns"])
 
 
@@ -137,6 +138,81 @@ def test_missing_weights_are_refused_not_drawn(tmp_path):
     rewrite_config(tmp_path, num_hidden_layers=3)  # the file has two layers
     with pytest.raises(CurateError, match="16 weights are missing"):
         load_backbone(source)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_a_published_heads_weights_are_left_behind(tmp_path, name):
+    """A language model's head, or a classifier's: the same backbone."""
+    plain = load_backbone(find_backbone(write_family(name, tmp_path / "plain"))).model
+    classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain", num_labels=3)
+    shutil.copytree(tmp_path / "plain", tmp_path / "classifier")
+    classifier.save_pretrained(tmp_path / "classifier")
+    read = dict(load_backbone(find_backbone(str(tmp_path / "classifier"))).model.named_parameters())
+    weights = {key: weight for key, weight in plain.named_parameters() if "pooler" not in key}
+    assert len(weights) > 10
+    assert all(torch.equal(read[key], weight) for key, weight in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", "[]", "config.json: not a JSON object; get a whole copy"),
+        ("tokenizer_config.json", "null", "tokenizer_config.json: not a JSON object"),
+        ("tokenizer.json", '{"version": "1.0"', "its tokenizer cannot be loaded .* get a whole copy"),
+        ("tokenizer.json", "{}", "its tokenizer cannot be loaded"),
+    ],
+)
+def test_damaged_json_is_refused(tmp_path, file, text, message):
+    name = write_encoder(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(CurateError, match=message) as error:
+        load_backbone(find_backbone(name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"hidden_size": 32}, r"weights are missing or of another shape .* \(embed.*get a whole copy of one model"),
+        ({"vocab_size": 7}, r"1 weights are missing or of another shape"),
+        ({"hidden_size": "wide"}, "its model cannot be loaded .*'hidden_size' expected int, got str"),
+        ({"pad_token_id": 10_000}, "its model cannot be loaded"),
+        ({"dtype": "float17"}, "cannot be loaded .*no attribute 'float17'"),
+        ({"hidden_act": "no-such"}, "its model cannot be loaded"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "its model cannot be loaded"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_in_one_line(tmp_path, entries, message):
+    name = write_encoder(tmp_path)
+    rewrite_config(tmp_path, **entries)
+    with pytest.raises(CurateError, match=message) as error:
+        load_backbone(find_backbone(name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    name = write_decoder(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["layers.1.mlp.up_proj.weight"][3, 2] = value
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        CurateError, match=r"layers.1.mlp.up_proj.weight holds NaN or infinite values; get a whole copy"
+    ):
+        load_backbone(find_backbone(name))
+
+
+def test_a_larger_tokenizer_is_another_models_unless_only_its_pad_token_is_new(tmp_path):
+    """Padding is masked, so features need no embedding of it."""
+    name = write_decoder(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(tmp_path)
+    assert load_backbone(find_backbone(name)).tokenizer.pad_token_id is None
+    tokenizer.add_tokens(["novel"])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(CurateError, match=r"its tokenizer has 2 tokens that the model has no embedding for .*'<pad>'"):
+        load_backbone(find_backbone(name))
 
 
 def test_an_encoder_decoder_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from rm_ensemble.backbone import find_backbone, load_tokenizer
 from rm_ensemble.batches import (
     Segments,
     batches,
+    ends_with_eos,
     full_sequences,
     is_cut,
     kept_tokens,
@@ -183,6 +184,40 @@ def test_a_chat_template_is_used_as_it_is(chat):
     assert row(sequences, 0, chat) == expected
     assert span(sequences, 0, chat, "response") == ["good", "</s>"]
     assert span(sequences, 0, chat, "prompt") == expected[1:-2]  # the begin token is the head of every sequence
+
+
+def test_a_cut_response_keeps_what_the_template_closes_it_with(chat):
+    sequences = full_sequences(text_segments(texts_of(("a b", "good " * 100)), chat), 48)
+    assert row(sequences, 0, chat)[-3:] == ["good", "good", "</s>"]
+    assert len(row(sequences, 0, chat)) == 48
+    responses = response_sequences(text_segments(texts_of(("a b", "good " * 100)), chat), 48)
+    assert row(responses, 0, chat) == ["<s>", *["good"] * 46, "</s>"]
+
+
+def test_a_text_that_the_template_leaves_open_is_cut_as_it_is(chat):
+    """A last message that is not an assistant's, say, after which no end is written."""
+    chat.chat_template = CHATML.replace(
+        "</s>{% endfor %}", "{% if m['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"
+    )
+    open_ended = texts_of(("a b", "good")).with_columns(response=pl.Series([turn("user", "good " * 100)]))
+    assert row(full_sequences(text_segments(open_ended, chat), 48), 0, chat)[-2:] == ["good", "good"]
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (None, True),
+        (CHATML, True),
+        (CHATML.replace("</s>", "[SEP]"), False),  # ends with a special token that is not its eos
+        (CHATML.replace("</s>", ""), False),
+    ],
+)
+def test_whether_texts_end_with_the_eos_token(tiny_decoder, template, expected):
+    tiny_decoder.chat_template = template
+    assert ends_with_eos(tiny_decoder) is expected
+    ids = full_sequences(text_segments(texts_of(("a", "good")), tiny_decoder), 48).ids.tolist()
+    assert (ids[-1] == tiny_decoder.eos_token_id) is expected
+    tiny_decoder.chat_template = None
 
 
 def test_special_tokens_in_a_message_do_not_pass_through_a_chat_template(chat):

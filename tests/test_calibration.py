@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit
+from simulated import votes
 
 from curate.calibration import (
     calibrate,
@@ -14,15 +15,6 @@ from curate.calibration import (
 )
 from curate.errors import CurateError
 from curate.noise_rate import error_rate_among_clear
-
-
-def votes(n, error_rate, seed=0):
-    """Differences whose label is right with known chances: better by sigma(2 x), then swapped with `error_rate`."""
-    rng = np.random.default_rng(seed)
-    clean = rng.normal(0, 2, n)
-    clean *= np.where(rng.random(n) < expit(2 * np.abs(clean)), np.sign(clean), -np.sign(clean))  # label = better one
-    is_wrong = rng.random(n) < error_rate
-    return np.where(is_wrong, -clean, clean), is_wrong
 
 
 def test_an_ensemble_worse_than_chance_says_nothing():

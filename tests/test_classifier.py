@@ -1,17 +1,19 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from tiny_models import good_answers, write_decoder, write_encoder
+from tiny_models import VOCABULARY, good_answers, write_decoder, write_encoder, write_family
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from curate.errors import CurateError
 from rm_ensemble.batches import full_sequences, text_segments, unique_texts
 from rm_ensemble.classifier import (
     BATCH_TOKENS,
+    RECORD,
     Classifier,
     classifier_rewards,
     load_classifier,
@@ -21,6 +23,8 @@ from rm_ensemble.classifier import (
     save_classifier,
     token_batch,
 )
+
+NO_HEAD = r"not a reward model, it has no head with one output .* with: curate retrain RUN --backbone .* --to FOLDER"
 
 
 @pytest.fixture(params=[write_encoder, write_decoder], ids=["encoder", "decoder"])
@@ -99,20 +103,164 @@ def test_the_head_reads_the_returned_state_in_float32(classifier: Classifier, te
             torch.testing.assert_close(reward_head(classifier.model)(states)[:, 0], rewards)
 
 
-def test_a_folder_without_the_head_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_folder_without_the_head_is_no_reward_model(classifier: Classifier, tmp_path: Path) -> None:
     save_classifier(classifier, tmp_path / "model")
     classifier.model.base_model.save_pretrained(tmp_path / "model")
-    with pytest.raises(CurateError, match=r"model: the model has no weights for (classifier|score)"):
+    (tmp_path / "model" / RECORD).unlink()
+    with pytest.raises(CurateError, match=NO_HEAD):
         load_classifier(tmp_path / "model")
 
 
-def test_truncated_weights_are_refused_in_one_line(classifier: Classifier, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["qwen2", "gpt2", "bert"])
+def test_a_language_model_is_no_reward_model(name: str, tmp_path: Path) -> None:
+    write_family(name, tmp_path)
+    with pytest.raises(CurateError, match=NO_HEAD):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "bert"])
+def test_a_classifier_with_several_outputs_is_no_reward_model(name: str, tmp_path: Path) -> None:
+    write_family(name, tmp_path)
+    AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3).save_pretrained(tmp_path)
+    with pytest.raises(
+        CurateError, match=r"no head with one output \((score|classifier)\.\w+ is missing or has several\)"
+    ):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("n_labels", [1, 3])
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "bert", "modernbert"])
+def test_a_classifier_as_backbone_loses_its_head(name: str, n_labels: int, tmp_path: Path) -> None:
+    """The new head is that of the seed, whatever head the folder has, and the rest is the folder's."""
+    folder = write_family(name, tmp_path)
+    given = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=n_labels)
+    torch.nn.init.constant_(given.get_submodule("score" if hasattr(given, "score") else "classifier").weight, 7.0)
+    given.save_pretrained(folder)
+    one, same, other = (new_classifier(folder, 48, seed).model for seed in (1, 1, 2))
+    heads = [reward_head(model).weight for model in (one, same, other)]
+    assert one.config.num_labels == 1
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    assert 0 < heads[0].abs().max() < 1
+    for (key, weight), own in zip(given.base_model.named_parameters(), one.base_model.parameters(), strict=True):
+        assert torch.equal(weight, own[: len(weight)]), key  # one row longer where a pad token was added
+
+
+def damage(path: Path, change: Callable[[bytearray], object]) -> None:
+    content = bytearray(path.read_bytes())
+    change(content)
+    path.write_bytes(content)
+
+
+def cut_short(content: bytearray) -> None:
+    del content[-100:]
+
+
+def flip_a_bit(content: bytearray) -> None:
+    content[-9] ^= 4  # in the numbers of the last tensor, which safetensors does not look at
+
+
+@pytest.mark.parametrize("change", [cut_short, flip_a_bit])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "chat_template.jinja"])
+def test_a_file_that_is_not_the_saved_one_is_refused(
+    name: str, change: Callable[[bytearray], object], classifier: Classifier, tmp_path: Path
+) -> None:
     save_classifier(classifier, tmp_path / "model")
-    weights = tmp_path / "model" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(CurateError, match="no reward model can be loaded from it") as error:
+    damage(tmp_path / "model" / name, change)
+    with pytest.raises(CurateError, match=rf"{name}: (sha256 \w+, expected \w+; retrain|not JSON|not a JSON)") as error:
         load_classifier(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"sha256": 3}'])
+def test_a_damaged_record_is_refused(text: str, classifier: Classifier, tmp_path: Path) -> None:
+    save_classifier(classifier, tmp_path / "model")
+    (tmp_path / "model" / RECORD).write_text(text, encoding="utf-8")
+    with pytest.raises(CurateError, match=r"classifier.json: damaged .* retrain the model with --overwrite"):
+        load_classifier(tmp_path / "model")
+
+
+def test_the_folders_of_others_have_no_record(classifier: Classifier, texts: pl.DataFrame, tmp_path: Path) -> None:
+    """They load as they are; truncated weights are still refused, in one line."""
+    save_classifier(classifier, tmp_path / "model")
+    (tmp_path / "model" / RECORD).unlink()
+    loaded = load_classifier(tmp_path / "model")
+    np.testing.assert_array_equal(classifier_rewards(loaded, texts), classifier_rewards(classifier, texts))
+    damage(tmp_path / "model" / "model.safetensors", cut_short)
+    with pytest.raises(CurateError, match="its model cannot be loaded") as error:
+        load_classifier(tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_finite_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    torch.nn.init.constant_(reward_head(classifier.model).weight, torch.nan)
+    save_classifier(classifier, tmp_path / "model")
+    with pytest.raises(CurateError, match=r"(classifier|score)\.weight holds NaN or infinite values"):
+        load_classifier(tmp_path / "model")
+
+
+def rewrite_config(folder: Path, **entries: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | entries), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"auto_map": {"AutoModel": "modeling.Evil"}}, r"model .*: config.json has auto_map.*does not run"),
+        ({"hidden_size": 32}, r"weights are missing or of another shape than config.json says"),
+        ({"num_hidden_layers": 3}, r"weights are missing or of another shape than config.json says"),
+        ({"pad_token_id": None}, "its pad token is not one of its embedding, .* in config.json and the tokenizer"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(
+    entries: dict[str, object], message: str, classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path / "model")
+    (tmp_path / "model" / RECORD).unlink()
+    rewrite_config(tmp_path / "model", **entries)
+    with pytest.raises(CurateError, match=message):
+        load_classifier(tmp_path / "model")
+
+
+@pytest.mark.parametrize("entries", [{"hidden_size": 32}, {"num_hidden_layers": 3}, {"model_type": "gpt2"}])
+def test_a_backbone_is_never_partly_drawn(entries: dict[str, object], tmp_path: Path) -> None:
+    folder = write_decoder(tmp_path)
+    rewrite_config(tmp_path, **entries)
+    with pytest.raises(CurateError, match=r"weights are missing or of another shape than config.json says"):
+        new_classifier(folder, 48, seed=0)
+
+
+def test_a_decoder_whose_pad_is_its_eos_is_refused(tmp_path: Path) -> None:
+    classifier = new_classifier(write_decoder(tmp_path / "backbone"), 48, seed=0)
+    classifier.tokenizer.pad_token = classifier.tokenizer.eos_token
+    classifier.model.config.pad_token_id = classifier.tokenizer.eos_token_id
+    save_classifier(classifier, tmp_path / "model")
+    with pytest.raises(CurateError, match="its pad token is its eos token, .* give it one of its own"):
+        load_classifier(tmp_path / "model")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """Only the pad token may be new: its embedding is added, for no text has it."""
+    folder = write_decoder(tmp_path / "backbone")
+    classifier = new_classifier(folder, 48, seed=0)
+    assert len(classifier.tokenizer) == classifier.model.config.vocab_size == len(VOCABULARY) + 1
+    save_classifier(classifier, tmp_path / "model")
+    (tmp_path / "model" / RECORD).unlink()
+    classifier.tokenizer.add_tokens(["novel", "words"])
+    for place in (tmp_path / "backbone", tmp_path / "model"):
+        classifier.tokenizer.save_pretrained(place)
+    with pytest.raises(CurateError, match=r"backbone .*: its tokenizer has 3 tokens .* \('<\|pad\|>', .*; it has 29\)"):
+        new_classifier(folder, 48, seed=0)
+    with pytest.raises(CurateError, match=r"model .*: its tokenizer has 2 tokens .* no embedding for \('novel'"):
+        load_classifier(tmp_path / "model")
+
+
+def test_a_response_without_a_prompt_is_rendered_as_it_is_read(classifier: Classifier, texts: pl.DataFrame) -> None:
+    turn = [{"role": "assistant", "content": "a is good"}]
+    alone = pl.DataFrame({"prompt": [[]], "response": [turn]}, schema=texts.schema)
+    read = full_sequences(text_segments(alone, classifier.tokenizer), 48).ids.tolist()
+    assert classifier.tokenizer.apply_chat_template(turn, return_dict=True)["input_ids"] == read
 
 
 def test_too_many_tokens_for_the_backbone_are_refused(tmp_path: Path) -> None:

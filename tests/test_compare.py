@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import polars as pl
 import pytest
 from fake_run import fake_run
 
-from curate import cli, pipeline
+from curate import pipeline
 from curate.compare import effects
 from curate.demo import TOPICS, sample
 from curate.errors import CurateError
@@ -23,20 +22,6 @@ def audited(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("compare")
     sample(120, 1 / 6, 0, TOPICS[:12])[0].write_ndjson(folder / "sample.jsonl")
     return pipeline.audit(folder / "sample.jsonl", folder / "run", members=2)
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """Runs one command line in this process: (exit code, stdout, stderr)."""
-
-    def run_command(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return run_command
 
 
 def hashes(run: Run) -> dict[str, str]:

@@ -1,12 +1,20 @@
+import json
 import math
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from tiny_models import LETTERS, good_answers, write_encoder
 
 from curate.errors import CurateError
 from curate.intervals import FEWEST_GROUPS
 from curate.pairs import PAIR_SCHEMA
+from rm_ensemble import artefact
+from rm_ensemble.batches import unique_texts
+from rm_ensemble.classifier import new_classifier
 from rm_ensemble.evaluate import METRICS, compare, evaluate_scores, metrics, nulls
 
 BINARY = float("nan")
@@ -140,3 +148,81 @@ def test_evaluation_joins_scores_and_labels() -> None:
     found = evaluate_scores(pairs, scores)
     assert (found["accuracy"]["value"], found["n_label_ties"]) == (0.5, 1)
     assert found["nulls"]["longer"]["accuracy"]["value"] == 0.5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("model")
+    made = new_classifier(write_encoder(root / "backbone"), max_tokens=48, seed=0)
+    artefact.save(made, root / "rm", unique_texts(good_answers(4))[0])
+    return root / "rm"
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    """All six pairs of four responses on each of six prompts, of two subsets; the first pair of a prompt is a tie."""
+    answers = ["a good", "b bad good", "c", "d bad bad bad"]
+    rows = [
+        {
+            "prompt": f"what is {letter}",
+            "response_a": answers[first],
+            "response_b": answers[second],
+            "label": 0.5 if (first, second) == (0, 1) else 1.0,
+            "subset": "mt-bench-easy" if letter < "c" else "hep-cpp",
+            "meta": {"domain": letter},
+        }
+        for letter in LETTERS[:6]
+        for first, second in combinations(range(4), 2)
+    ]
+    (tmp_path / "lists.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "lists.jsonl"
+
+
+def test_the_command_gives_everything_as_json(model: Path, lists: Path, command: Any) -> None:
+    code, out, err = command("evaluate", model, lists, "--by", "domain", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["n_pairs"], found["n_label_ties"]) == (30, 6)
+    assert {name: len(slices) for name, slices in found["slices"].items()} == {"subset": 2, "domain": 6, "length": 3}
+    easy, code_ = found["slices"]["subset"]["mt-bench-easy"], found["slices"]["subset"]["hep-cpp"]
+    assert (easy["n_pairs"], easy["n_groups"], code_["n_pairs"]) == (10, 2, 20)
+    assert set(found["subsets"]) == {"mean over subsets", "Chat", "Reasoning"}
+    mean = (easy["accuracy"]["value"] + code_["accuracy"]["value"]) / 2
+    assert found["subsets"]["mean over subsets"]["value"] == pytest.approx(mean)
+    assert found["subsets"]["Chat"]["value"] == pytest.approx(easy["accuracy"]["value"])
+    assert [(row["n"], row["n_prompts"]) for row in found["best_of_n"]] == [(1, 6), (2, 6), (4, 6)]
+    # shares of comparisons won: 2.5, 2.5, 1 and 0 of 3
+    assert found["best_of_n"][0]["random"]["value"] == pytest.approx(6 / 3 / 4)
+    assert found["best_of_n"][2]["oracle"]["value"] == pytest.approx(2.5 / 3)
+    assert found["best_of_n"][2]["longest"]["value"] == 0
+
+
+def test_the_terminal_shows_slices_subsets_and_best_of_n(model: Path, lists: Path, command: Any) -> None:
+    code, out, err = command("evaluate", model, lists, "--by", "domain")
+    assert code == 0, err
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    for header in ("subset", "domain", "length"):
+        assert f"accuracy by {header} pairs prompts value 95 % interval longer wins" in lines
+    assert any(line.startswith("mt-bench-easy 10 2 ") for line in lines)
+    assert any(line.startswith("Chat 10 ") for line in lines)
+    assert any(line.startswith("1 6 0.500 [0.500, 0.500] +0.000 [+0.000, +0.000] 0.500") for line in lines)
+    assert lines[-2:] == [
+        "0 equal rewards count half; 6 tied labels are left out",
+        "only 6 prompt groups: the intervals are too narrow",
+    ]
+
+
+def test_pairs_alone_have_no_best_of_n(model: Path, tmp_path: Path, command: Any) -> None:
+    rows = [{"prompt": f"what is {letter}", "chosen": "a good", "rejected": "b"} for letter in LETTERS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = command("evaluate", model, tmp_path / "pairs.jsonl", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["best_of_n"], found["subsets"], list(found["slices"])) == ([], None, ["length"])
+    assert "best of n" not in command("evaluate", model, tmp_path / "pairs.jsonl")[1]
+
+
+def test_an_unknown_slice_is_refused_before_anything_is_scored(lists: Path, tmp_path: Path, command: Any) -> None:
+    code, _, err = command("evaluate", tmp_path / "nowhere", lists, "--by", "topic")
+    assert code == 2
+    assert err == "error: --by topic: no pair has that column; the first has meta, subset (and what is in its meta)\n"

@@ -112,15 +112,16 @@ def test_everything_is_kept_where_few_labels_are_wrong():
         flip_p=pl.Series(p_values(mean, answers)[0]).fill_nan(None),
         keep_p=pl.Series(p_values(mean, answers)[1]).fill_nan(None),
     )
-    done = certify(table, 0.05, 0.05)
+    done, facts = certify(table, np.zeros(len(mean), dtype=bool), 0.05, 0.05)
+    assert facts["kept"]["n_kept"] == answers.tested.sum()
     assert done["keep_is_certified"].to_list() == answers.tested.tolist()
 
 
 def test_certify_is_null_without_verified_pairs():
-    table = pl.DataFrame(
-        {"flip_p": [None], "keep_p": [None], "verified": [None]}, schema_overrides={"flip_p": pl.Float64}
-    )
-    assert certify(table, 0.05, 0.05).select("flip_is_certified", "keep_is_certified").row(0) == (None, None)
+    table = pl.DataFrame({"strength_mean": [1.0], "flip_p": [None], "keep_p": [None], "verified": [None]})
+    done, facts = certify(table, np.zeros(1, dtype=bool), 0.05, 0.05)
+    assert done.select("flip_is_certified", "keep_is_certified").row(0) == (None, None)
+    assert facts == {}
 
 
 def test_the_spread_is_that_of_a_clean_share_below_an_order_statistic():

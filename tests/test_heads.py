@@ -10,9 +10,9 @@ from rm_ensemble.heads import (
     PENALTIES,
     HeadOptions,
     Heads,
+    LinearFit,
     PairTargets,
     PairWeights,
-    _LinearFit,
     train_heads,
 )
 from rm_ensemble.losses import preference_loss
@@ -81,7 +81,7 @@ def test_a_fit_to_few_pairs_of_many_dimensions_is_its_minimum_too():
     """A third of 300 pairs in 200 dimensions: a bound from all pairs alone is too small there, and the steps swing."""
     rng = np.random.default_rng(0)
     z = torch.from_numpy(rng.normal(size=(300, 200)).astype(np.float32) / 200**0.5)
-    fit = _LinearFit(z, hard_labels(np.zeros((300, 2), int)))
+    fit = LinearFit(z, hard_labels(np.zeros((300, 2), int)))
     third = torch.zeros(300, 1)
     third[:100] = 1.0
     *_, head = fit.path(third)

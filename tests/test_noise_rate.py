@@ -1,19 +1,10 @@
 import numpy as np
 import pytest
-from scipy.special import expit
 from scipy.stats import binomtest
+from simulated import votes
 
 from curate.calibration import fit_calibration
 from curate.noise_rate import clopper_pearson, error_rate_among_clear, noise_rate
-
-
-def votes(n, error_rate, seed=0):
-    """Differences whose label is right with known chances: better by sigma(2 x), then swapped with `error_rate`."""
-    rng = np.random.default_rng(seed)
-    clean = rng.normal(0, 2, n)
-    clean *= np.where(rng.random(n) < expit(2 * np.abs(clean)), np.sign(clean), -np.sign(clean))  # label = better one
-    is_wrong = rng.random(n) < error_rate
-    return np.where(is_wrong, -clean, clean), is_wrong
 
 
 def test_error_rate_among_clear_is_the_rate_of_uniform_errors():

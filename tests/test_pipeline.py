@@ -14,27 +14,15 @@ import polars as pl
 import pytest
 
 import curate
-from curate import cli, pipeline
+from curate import pipeline
 from curate.demo import TOPICS, found_against_planted, sample
 from curate.formats import LoadOptions
+from curate.options import DecideOptions
 from curate.run import Run, sha256_of
+from curate.strength import STRENGTH_COLUMNS
 
 N_PAIRS, N_WRONG = 240, 36
 STAGE_FILES = ("pairs.parquet", "checks.parquet", "strength.parquet", "decisions.parquet", "facts.json", "report.html")
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """Runs one command line in this process: (exit code, stdout, stderr)."""
-
-    def run_command(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return run_command
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +85,7 @@ def test_every_table_has_one_row_per_pair_in_the_same_order(audited):
         votes = pl.read_parquet(member)
         assert votes.columns == ["pair_id", "reward_chosen", "reward_rejected", "fold", "is_out_of_fold"]
         assert votes["pair_id"].equals(ids)
-    assert audited.strength.columns == list(pipeline.STRENGTH_COLUMNS)
+    assert audited.strength.columns == list(STRENGTH_COLUMNS)
 
 
 def test_auditing_again_does_nothing(run, data):
@@ -114,7 +102,7 @@ def test_the_same_audit_elsewhere_gives_the_same_bytes(audited, data, tmp_path):
 
 def test_a_changed_option_redoes_only_what_depends_on_it(run):
     before = hashes(run.path)
-    pipeline.decide(run, pipeline.DecideOptions("secrets2-flip"))
+    pipeline.decide(run, DecideOptions("secrets2-flip"))
     pipeline.report(run)
     changed = {name for name, digest in hashes(run.path).items() if before.get(name) != digest}
     assert changed == {"decisions.parquet", "facts.json", "report.html", "run.json"}

@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from peft import PeftModel
 from tiny_models import good_answers, write_decoder, write_encoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import rm_ensemble.checkpoint
 from curate.errors import CurateError
 from curate.options import FeatureOptions, RetrainOptions
 from rm_ensemble.artefact import score
@@ -196,8 +199,16 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": "lora"}, "unknown --train 'lora': choose one of head, stock-head, full"),
-        ({"contrastive": "swav"}, "unknown --contrastive 'swav': choose one of none, simcse"),
+        ({"train": "half"}, "unknown --train 'half': choose one of head, stock-head, lora, full"),
+        ({"contrastive": "moco"}, "unknown --contrastive 'moco': choose one of none, simcse, swav"),
+        ({"form": "triples"}, "unknown --form 'triples': choose one of pairwise, listwise"),
+        ({"form": "pointwise", "centring": 0.01}, "--centring are terms of pairs, which --form pointwise has not"),
+        ({"train": "head", "form": "listwise"}, "--form: heads on frozen features do not know it"),
+        ({"train": "head", "hidden": 8, "contrastive": "swav"}, "--contrastive swav: only with --train lora or full"),
+        ({"warmup": 1.0}, "--warmup 1 "),
+        ({"validation": 0.9}, "--validation 0.9: give shares"),
+        ({"lora_rank": 0}, "rank are 1 or more"),
+        ({"language": 0.1}, "--language: backbone .* predicts no next tokens"),
         ({"train": "head", "contrastive": "simcse"}, "--contrastive simcse: a linear head .* add --hidden 64"),
         ({"train": "stock-head", "hidden": 8}, "--train stock-head: the reward head of transformers is linear"),
     ],
@@ -206,6 +217,53 @@ def test_options_that_make_no_sense_are_refused(change: dict[str, str], message:
     pairs = good_answers(20, n_heldout=5)
     with pytest.raises(CurateError, match=message):
         retrain(pairs, decisions(pairs), tmp_path / "model", replace(FULL, **change))
+
+
+@pytest.mark.parametrize("form", ["pairwise", "listwise", "plackett-luce", "pointwise"])
+def test_every_form_is_worth_something_on_held_out_prompts(form: str, tmp_path: Path) -> None:
+    pairs = good_answers(100, n_heldout=30)
+    options = replace(FULL, form=form, backbone=write_encoder(tmp_path / "backbone"), epochs=8.0)
+    found = retrain(pairs, decisions(pairs), tmp_path / "model", options)
+    assert found["raw"]["accuracy"]["value"] > 0.9
+    assert (tmp_path / "model" / "metrics.jsonl").stat().st_size > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's own
+def test_lora_is_saved_merged_and_unmerged(tmp_path: Path) -> None:
+    pairs = good_answers(100, n_heldout=30)
+    backbone = write_encoder(tmp_path / "backbone")
+    options = replace(FULL, train="lora", backbone=backbone, epochs=16.0)
+    found = retrain(pairs, decisions(pairs), tmp_path / "model", options)
+    assert found["curated"]["accuracy"]["value"] > 0.9
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    base = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1)
+    adapted = PeftModel.from_pretrained(base, str(tmp_path / "model" / "adapter"))
+    tokens = torch.arange(6, 22)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(tokens).logits, merged(tokens).logits, atol=1e-5, rtol=1e-4)
+
+
+def test_a_killed_retrain_goes_on_to_the_same_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = good_answers(40, n_heldout=10)
+    options = replace(FULL, backbone=write_encoder(tmp_path / "backbone"), epochs=3.0)
+    retrain(pairs, decisions(pairs), tmp_path / "whole", options)
+    monkeypatch.setattr(rm_ensemble.checkpoint.Checkpoint, "is_due", True)
+    for stop in (3, 5, 8, 4, None):
+        left = stop
+
+        def progress(what: str, _done: int, _total: int) -> None:
+            nonlocal left
+            if left is not None and what == "train":
+                left -= 1
+                if left == 0:
+                    raise KeyboardInterrupt
+
+        with nullcontext() if stop is None else pytest.raises(KeyboardInterrupt):
+            retrain(pairs, decisions(pairs), tmp_path / "killed", options, progress=progress)
+    for name in ("model.safetensors", "raw/model.safetensors", "metrics.jsonl", "raw/metrics.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_stock_head_on_a_decoder_loads_in_transformers(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Hostile conditions and queries, tried against each of the doors; and the answers, positions and columns of honest ones."""
 
 import json
-import sys
 from contextlib import suppress
 
 import duckdb
@@ -9,7 +8,7 @@ import polars as pl
 import pytest
 from fake_run import fake_run
 
-from curate import cli, pipeline
+from curate import pipeline
 from curate.answer import json_row
 from curate.errors import CurateError
 from curate.run import Run
@@ -307,20 +306,6 @@ def test_json_rows_hold_what_json_can():
 @pytest.fixture
 def run(tmp_path) -> Run:
     return fake_run(tmp_path / "run")
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """Runs one command line in this process: (exit code, stdout, stderr)."""
-
-    def run_command(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return run_command
 
 
 COUNT = "select action, count(*) as n from decisions join strength using (pair_id) group by action order by action"
