@@ -23,7 +23,7 @@ from rm_ensemble.batches import unique_texts
 from rm_ensemble.features import features
 from rm_ensemble.inputs import HeadInputs
 from rm_ensemble.text_features import text_features
-from rm_ensemble.votes import Ensemble, train_ensemble
+from rm_ensemble.votes import Ensemble, plan_members, train_ensemble, with_text_effects
 
 
 class Sample(NamedTuple):
@@ -150,7 +150,9 @@ class Votes(NamedTuple):
 
 def train_on(given: Sample, **options: Any) -> Ensemble:
     """The ensemble that `curate vote` trains on a sample's labels; `options` are those of VoteOptions."""
-    return train_ensemble(given.inputs, given.index, given.pairs, VoteOptions(**options))
+    chosen = VoteOptions(**options)
+    inputs = with_text_effects(given.inputs, given.index, chosen.folds_by)
+    return train_ensemble(inputs, given.index, *plan_members(given.pairs, chosen))
 
 
 def votes_of(ensemble: Ensemble, given: Sample) -> Votes:

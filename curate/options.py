@@ -41,6 +41,7 @@ class FeatureOptions:
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
     blocks: tuple[str, ...] = DEFAULT_BLOCKS
+    deterministic: bool = False  # each text in a batch of its own
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ class VoteOptions(FineTuneOptions):
     ensemble: str = field(
         default="head", metadata={"help": "head (frozen backbone, all members at once), lora or full (each fine-tunes)"}
     )
-    backbone: str = field(default="minilm", metadata={"help": "minilm, a local model folder, or a Hugging Face id"})
+    backbone: str = field(
+        default="minilm",
+        metadata={"help": "minilm, a local model folder, or a Hugging Face id; several between commas take turns"},
+    )
     members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own plan of folds"})
     folds: int = field(
         default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"}
@@ -78,6 +82,10 @@ class VoteOptions(FineTuneOptions):
     )
     max_tokens: int = field(default=256, metadata={"help": "tokens of a sequence; prompts lose their head first"})
     dtype: str = field(default="auto", metadata={"help": "bfloat16, float32, or auto: bfloat16 where it is fast"})
+    deterministic: bool = field(
+        default=False, metadata={"help": "read each text alone, so that no reward depends on its batch (slower)"}
+    )
+    jobs: int = field(default=1, metadata={"help": "models of lora and full that are trained side by side"})
     preset: str = field(
         default="none",
         metadata={
@@ -96,6 +104,10 @@ class VoteOptions(FineTuneOptions):
         ):
             if value not in choices:
                 raise unknown_choice(what, value, choices)
+        if self.jobs < 1 or not all(self.backbones):
+            raise CurateError(
+                f"--jobs {self.jobs} --backbone {self.backbone!r}: give 1 job or more, and names between commas"
+            )
         if self.members < 1 or self.folds < 2:
             raise CurateError(
                 f"--members {self.members} --folds {self.folds}: give at least 1 member and 2 folds "
@@ -112,7 +124,16 @@ class VoteOptions(FineTuneOptions):
     @property
     def features(self) -> FeatureOptions:
         """What the backbone computes for this ensemble."""
-        return FeatureOptions(self.backbone, self.max_tokens, self.dtype)
+        return FeatureOptions(self.backbones[0], self.max_tokens, self.dtype, deterministic=self.deterministic)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The names of the backbones, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.backbone.split(",")))
+
+    def backbone_of(self, member: int) -> str:
+        """The backbone of a member; several take turns."""
+        return self.backbones[member % len(self.backbones)]
 
 
 VERIFIED_HELP = {"help": "a file of verified pairs (pair_id, label_is_right: true, false or unsure), see curate sample"}

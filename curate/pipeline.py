@@ -136,7 +136,9 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
     from rm_ensemble.votes import vote as vote_pairs
 
     options = options.resolved
-    used = {**asdict(options), "blocks": options.features.blocks, **backbone_identity(options.backbone)}
+    found = [backbone_identity(name) for name in options.backbones]
+    backbones = {name: ",".join(each[name] for each in found) for name in ("backbone", "backbone_files")}
+    used = {**asdict(options), "jobs": 1, "blocks": options.features.blocks, **backbones}
     if run.is_fresh("vote", used):
         return run
     pairs = run.read("pairs")

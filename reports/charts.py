@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from reports import guarantee_charts, reliability_charts
 from reports.marks import Chart, Facts, axis, dots, estimates, label, layout, legend, line, note
+from reports.members import worth
 from reports.numbers import count, counted, percent
 
 STRENGTH_UNIT = "strength_mean (median difference = 1)"
@@ -97,11 +98,11 @@ def correlation(facts: Facts) -> Chart | None:
         xaxis=axis("member", type="category", showgrid=False),
         yaxis=axis("member", type="category", showgrid=False, autorange="reversed"),
     )
-    title, caption = _votes_worth(ensemble, counted(len(matrix), "member"))
+    title, caption = _votes_worth(ensemble)
     return Chart("chart-correlation", title, caption, {"data": [cells], "layout": design}, 340)
 
 
-def _votes_worth(ensemble: Facts, members: str) -> tuple[str, str]:
+def _votes_worth(ensemble: Facts) -> tuple[str, str]:
     """Title and caption of the correlations: how many independent votes the members are worth."""
     caption = "Correlation of the members' differences. Shared signal counts as shared error here, so the number of "
     if "effective_votes" not in ensemble:
@@ -109,15 +110,13 @@ def _votes_worth(ensemble: Facts, members: str) -> tuple[str, str]:
     at_least = f"{ensemble['effective_votes']:.1f}"
     given_truth = ensemble.get("given_truth")
     if given_truth is None:
-        title = f"{members} vote like {at_least} independent ones, at least"
-        return title, f"{caption}independent votes is a lower bound."
-    title = f"{members} vote like {given_truth['effective_votes']:.1f} independent ones, given the truth"
+        return worth(ensemble), f"{caption}independent votes is a lower bound."
     pairs = counted(given_truth["n_verified"], "verified pair")
     correlated = f" (correlation {given_truth['error_correlation']:.2f})" if "error_correlation" in given_truth else ""
     caption += (
         f"independent votes from it, {at_least}, is a lower bound; the title counts shared errors alone{correlated}"
     )
-    return title, f"{caption}, on {pairs}."
+    return worth(ensemble), f"{caption}, on {pairs}."
 
 
 def strengths(facts: Facts) -> Chart | None:

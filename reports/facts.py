@@ -17,6 +17,7 @@ from curate.pairs import is_tie
 from curate.run import STAGES, Run
 from curate.strength import known_label_prob
 from reports import label_errors
+from reports.members import batch_warning, members
 from reports.slices import slices
 from reports.suspicious import suspicious_pairs
 from reports.verdict import verdict
@@ -46,11 +47,13 @@ def facts(run: Run) -> Facts:
     """
     table = judged_pairs(run)
     calibrated = stage_facts(run, "strength") or {}
+    judge = ensemble(run, table)
     parts = {
         "facts_version": FACTS_VERSION,
         "data": data(run, table),
         "warnings": warnings(run, table),
-        "ensemble": ensemble(run, table),
+        "ensemble": judge,
+        "members": members(judge),
         "checks": checks(run, len(table)),
         "noise_rate": label_errors.noise_rate(calibrated),
         "clear_errors": label_errors.clear_errors(calibrated),
@@ -127,6 +130,9 @@ def warnings(run: Run, table: pl.DataFrame) -> list[str]:
             "Most responses stand in several pairs. With --folds-by pair the votes also use how a response fared in its other "
             "pairs, which finds more wrong labels here, but says less about new prompts."
         )
+    moved = batch_warning({"dtype": options.get("dtype"), **voted})
+    if moved:
+        found.append(moved)
     n_groups = table["group"].n_unique()
     if n_groups < 20:
         found.append(

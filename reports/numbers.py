@@ -1,10 +1,12 @@
 """How numbers are written in the report: the same count, percentage and interval on the page and on the terminal."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 NO_BREAK_SPACE = "\u00a0"  # keeps a number and its unit on one line
 MINUS = "\u2212"  # as wide as a digit, so that columns line up
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(n: int) -> str:
@@ -59,6 +61,21 @@ def decimal(value: float, digits: int = 2) -> str:
     (True, '0.50')
     """
     return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def significant(value: float) -> str:
+    """A size that is not negative, to two digits that count.
+
+    >>> significant(0.0344), significant(283_333), significant(0.0)
+    ('0.034', '280,000', '0')
+    >>> significant(0.00000123).replace(NO_BREAK_SPACE, " ")
+    '1.2 × 10⁻⁶'
+    """
+    text = f"{value:.2g}"
+    if "e-" not in text:
+        return f"{Decimal(text):,f}"
+    digits, exponent = text.split("e")
+    return f"{digits}{NO_BREAK_SPACE}×{NO_BREAK_SPACE}10{str(int(exponent)).translate(RAISED)}"
 
 
 def decimal_interval(estimate: Mapping[str, Any], digits: int = 3) -> str:

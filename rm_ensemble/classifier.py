@@ -138,9 +138,14 @@ def load_classifier(folder: Path) -> Classifier:
     return Classifier(model, tokenizer, min(tokenizer.model_max_length, limit))
 
 
-def classifier_rewards(classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
-    """The reward of each text of a `prompt`, `response` table, (texts,), computed in the float32 of its weights."""
-    return _read(classifier, texts, lambda rewards, _: rewards, progress)
+def classifier_rewards(
+    classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress, is_alone: bool = False
+) -> Floats:
+    """The reward of each text of a `prompt`, `response` table, (texts,), computed in the float32 of its weights.
+
+    `is_alone` reads each text in a batch of its own: then no reward depends on the other texts, to the last bit.
+    """
+    return _read(classifier, texts, lambda rewards, _: rewards, progress, is_alone)
 
 
 def classifier_states(classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
@@ -150,12 +155,16 @@ def classifier_states(classifier: Classifier, texts: pl.DataFrame, progress: Pro
 
 @torch.inference_mode()
 def _read(
-    classifier: Classifier, texts: pl.DataFrame, which: Callable[[Tensor, Tensor], Tensor], progress: Progress
+    classifier: Classifier,
+    texts: pl.DataFrame,
+    which: Callable[[Tensor, Tensor], Tensor],
+    progress: Progress,
+    is_alone: bool = False,
 ) -> Floats:
     model, tokenizer, max_tokens = classifier
     sequences = full_sequences(text_segments(texts, tokenizer), max_tokens)
     order, parts = [], []
-    for rows in batches(sequences.lengths, BATCH_TOKENS[model.device.type]):
+    for rows in batches(sequences.lengths, 1 if is_alone else BATCH_TOKENS[model.device.type]):
         tokens, mask = token_batch(sequences, rows, model)
         parts.append(which(*rewards_and_states(model, tokens, mask)).cpu().numpy())
         order += rows.tolist()

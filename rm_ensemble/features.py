@@ -93,7 +93,7 @@ def features(
     }
     shape = (texts.height, backbone.model.config.hidden_size)
     file = GrowingFile(folder, key, dict.fromkeys(blocks, shape), facts)
-    extract(backbone, readings, file, progress)
+    extract(backbone, readings, file, settings["batch_tokens"], progress)
     return Features(*file.finish(), key)
 
 
@@ -159,13 +159,15 @@ def make_readings(segments: Segments, blocks: Mapping[str, Block], max_tokens: i
     return [Reading(makers[text](segments, max_tokens), blocks, text) for text in texts]
 
 
-def extract(backbone: Backbone, readings: list[Reading], file: GrowingFile, progress: Progress) -> None:
+def extract(
+    backbone: Backbone, readings: list[Reading], file: GrowingFile, batch_tokens: int, progress: Progress
+) -> None:
     """Run every batch that is not on disk yet; save now and then."""
     device = backbone.model.device.type
     model = backbone.model
     forward = PackedForward(model) if is_packable(model) else PaddedForward(backbone)
     keep_freed_memory()
-    jobs = [(r, rows) for r in readings for rows in batches(r.sequences.lengths, BATCH_TOKENS[device])]
+    jobs = [(r, rows) for r in readings for rows in batches(r.sequences.lengths, batch_tokens)]
     total = sum(len(r.sequences.ids) for r in readings)
     done = saved = 0
     for step, (reading, rows) in enumerate(jobs):
@@ -245,13 +247,13 @@ def checked_layers(options: FeatureOptions, blocks: Mapping[str, Block], backbon
 def _settings(texts: pl.DataFrame, options: FeatureOptions, prints: dict[str, str], device: str) -> dict[str, Any]:
     """Everything that the bits of the features depend on."""
     return {
-        **asdict(options),
+        **{name: value for name, value in asdict(options).items() if name != "deterministic"},  # batch_tokens says it
         "backbone": Path(options.backbone).name if Path(options.backbone).is_dir() else options.backbone,
         "dtype": compute_dtype(options.dtype, device),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "batch_tokens": BATCH_TOKENS[device],
+        "batch_tokens": 1 if options.deterministic else BATCH_TOKENS[device],
         "backbone_sha256": weights_sha256(prints),
         "files": prints,
         "texts": _texts_sha256(texts),

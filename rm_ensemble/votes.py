@@ -1,6 +1,7 @@
 """The ensemble's votes: every member, a seed and a plan of folds, scores every pair by a model that did not see it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from curate.options import VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, no_progress, write_parquet
 from curate.strength import effective_votes, mean_correlation, member_correlation, one_scale
-from rm_ensemble.batches import unique_texts
-from rm_ensemble.features import features
+from rm_ensemble.backbone import find_backbone, load_tokenizer
+from rm_ensemble.batches import is_cut, text_segments, unique_texts
+from rm_ensemble.features import Features, features
 from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, units
 from rm_ensemble.heads import Heads, PairTargets, PairWeights, train_heads
 from rm_ensemble.inputs import HeadInputs, text_effects
@@ -23,6 +25,8 @@ from rm_ensemble.text_features import text_features
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+N_PROBE_TEXTS = 16  # are scored once more among other texts
 
 
 def vote(
@@ -39,7 +43,13 @@ def vote(
     make = _vote_heads if options.ensemble == "head" else _vote_fine_tuned
     made = make(pairs, texts, index, options, folder, key, progress)
     tables = [pl.read_parquet(file) for file in sorted((folder / "votes").glob("member-*.parquet"))]
-    return {**_facts(pairs, tables), "recurring_share": recurring_share(index), **made}
+    names = [Path(options.backbone_of(member)).name for member in range(options.members)]
+    return {
+        **_facts(pairs, tables),
+        "recurring_share": recurring_share(index),
+        "member_backbone": names,
+        **made,
+    }
 
 
 def _vote_heads(
@@ -51,22 +61,52 @@ def _vote_heads(
     _: str,
     progress: Progress,
 ) -> dict[str, Any]:
+    """Heads are trained anew each time, in seconds; members of one backbone all at once."""
     shutil.rmtree(folder / "votes", ignore_errors=True)
-    read = features(texts, options.features, folder / "features", progress)
-    text = text_features(texts)
-    inputs = HeadInputs.fit(read.blocks, text, index)(read.blocks, text)
-    ensemble = train_ensemble(inputs, index, pairs, options, progress)
-    rewards = ensemble.rewards(index)
-    for i, plan in enumerate(ensemble.plans):
-        table = member_table(pairs["pair_id"], rewards[:, i], plan.fold, options.scoring)
-        write_parquet(table, folder / "votes" / f"member-{i:02d}.parquet")
-    settings = ensemble.heads.settings
+    plans, seeds = plan_members(pairs, options)
+    n_folds, facts = plans[0].weight.shape[1], {}
+    settings: list[Any] = []
+    tolerances: list[float] = []
+    for backbone in options.backbones[::-1]:  # the facts of the first one count
+        members = [number for number in range(options.members) if options.backbone_of(number) == backbone]
+        own_seeds = tuple(seeds[number * n_folds + fold] for number in members for fold in range(n_folds))
+        read, to_inputs, inputs = _head_inputs(texts, index, replace(options, backbone=backbone), folder, progress)
+        ensemble = train_ensemble(inputs, index, [plans[number] for number in members], own_seeds, progress)
+        rewards = ensemble.rewards(index)
+        for place, number in enumerate(members):
+            table = member_table(pairs["pair_id"], rewards[:, place], plans[number].fold, options.scoring)
+            write_parquet(table, folder / "votes" / f"member-{number:02d}.parquet")
+        tolerances.append(_batch_tolerance(texts, ensemble, to_inputs, replace(options, backbone=backbone)))
+        facts, settings = read.facts, settings + ensemble.heads.settings
+    cost = {"ensemble": "head", "n_models": len(settings), "n_presentations": None}
     return {
-        **read.facts,
-        "n_folds": ensemble.n_folds,
+        **facts,
+        "n_folds": n_folds,
         "n_dims": ensemble.inputs.shape[1],
         "penalties": {str(penalty): settings.count(penalty) for penalty in sorted(set(settings))},
+        "cost": {**cost, "n_trained_parameters": ensemble.inputs.shape[1]},
+        "batch_tolerance": max(tolerances),
     }
+
+
+def _head_inputs(
+    texts: pl.DataFrame, index: Ints, options: VoteOptions, folder: Path, progress: Progress
+) -> tuple[Features, HeadInputs, Floats32]:
+    """The features of the texts, how they become inputs of heads, and the inputs (texts, dims)."""
+    read = features(texts, options.features, folder / "features", progress)
+    text = text_features(texts)
+    to_inputs = HeadInputs.fit(read.blocks, text, index)
+    return read, to_inputs, with_text_effects(to_inputs(read.blocks, text), index, options.folds_by)
+
+
+def _batch_tolerance(texts: pl.DataFrame, ensemble: "Ensemble", to_inputs: HeadInputs, options: VoteOptions) -> float:
+    """How much a reward moves at most when its text is read among other texts, of a few texts by all models."""
+    probe = np.unique(np.linspace(0, len(texts) - 1, N_PROBE_TEXTS).astype(np.int64))
+    own = ensemble.inputs[probe]
+    read = features(texts[probe], options.features).blocks
+    inputs = to_inputs(read, text_features(texts[probe]))
+    elsewhere = np.concatenate([inputs, own[:, inputs.shape[1] :]], axis=1)
+    return float(np.abs(ensemble.heads.rewards(elsewhere) - ensemble.heads.rewards(own)).max())
 
 
 def _vote_fine_tuned(
@@ -78,10 +118,14 @@ def _vote_fine_tuned(
     key: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    from rm_ensemble.fine_tune import fine_tuned_members
+    from rm_ensemble.members import Work, fine_tuned_members
 
     plans, seeds = plan_members(pairs, options)
-    return fine_tuned_members(pairs, texts, index, plans, seeds, options, folder / "votes", key, progress)
+    work = Work(pairs, texts, index, options, key)
+    cut = is_cut(text_segments(texts, load_tokenizer(find_backbone(options.backbones[0]))), options.max_tokens)
+    facts = fine_tuned_members(work, plans, seeds, folder / "votes", progress)
+    n_prompts_cut, n_responses_cut = (int(each.sum()) for each in cut)
+    return {"n_texts": len(texts), "n_prompts_cut": n_prompts_cut, "n_responses_cut": n_responses_cut, **facts}
 
 
 class Ensemble(NamedTuple):
@@ -112,22 +156,20 @@ class Ensemble(NamedTuple):
 
 
 def train_ensemble(
-    inputs: Floats32,
-    index: Ints,
-    pairs: pl.DataFrame,
-    options: VoteOptions,
-    progress: Progress = no_progress,
+    inputs: Floats32, index: Ints, plans: list[FoldPlan], seeds: tuple[int, ...], progress: Progress = no_progress
 ) -> Ensemble:
-    """The members of `options` on head inputs (texts, dims), of the pairs whose texts are at `index` (pairs, 2)."""
-    if options.folds_by == "pair":
-        inputs = np.concatenate([inputs, text_effects(index, len(inputs))], axis=1)
-    plans, seeds = plan_members(pairs, options)
-    targets = PairTargets(index, np.ones(len(pairs), np.float32), np.zeros(len(pairs), np.float32))
+    """Members with these plans of folds on head inputs (texts, dims), of the pairs whose texts are at `index` (pairs, 2)."""
+    targets = PairTargets(index, np.ones(len(index), np.float32), np.zeros(len(index), np.float32))
     weights = PairWeights(
         np.concatenate([plan.weight for plan in plans], axis=1),
         np.concatenate([plan.part for plan in plans], axis=1),
     )
     return Ensemble(inputs, train_heads(inputs, targets, weights, seeds=seeds, progress=progress), plans)
+
+
+def with_text_effects(inputs: Floats32, index: Ints, folds_by: str) -> Floats32:
+    """Head inputs (texts, dims) with a strength of each recurring text, where folds are by pair."""
+    return np.concatenate([inputs, text_effects(index, len(inputs))], axis=1) if folds_by == "pair" else inputs
 
 
 def recurring_share(index: Ints) -> float:
@@ -173,7 +215,9 @@ def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
     groups = pairs["group"].to_numpy()[judged]
     correlation = member_correlation(scaled)
     rho = mean_correlation(correlation)
+    spread = float(np.median(raw.std(axis=1, ddof=1))) if len(tables) > 1 else None
     return {
+        "vote_spread": spread,
         "n_members": len(tables),
         "correlation": [[round(value, 4) for value in row] for row in correlation.tolist()],
         "mean_correlation": rho,

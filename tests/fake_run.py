@@ -18,7 +18,9 @@ HOSTILE = (
     "{{ 7 * 7 }} & \u202eabc",
 )
 HOSTILE_ANNOTATOR = "</script><img src=x onerror=alert(4)>\u202eann" + "n" * 100
+HOSTILE_BACKBONE = "</script><img src=x onerror=alert(5)>\u202e" + "m" * 100
 HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
+NEW_VOTE_FACTS = ("member_backbone", "cost", "batch_tolerance", "vote_spread")  # runs of before 0.2 lack them
 ALL_STAGES = ("load", "check", "vote", "strength", "decide")
 
 
@@ -125,6 +127,10 @@ VOTE_FACTS = {
     "mean_correlation": 0.5,
     "correlation": [[1.0, 0.5, 0.4], [0.5, 1.0, 0.6], [0.4, 0.6, 1.0]],
     "member_accuracy": [0.7, 0.71, 0.69],
+    "member_backbone": ["minilm", "minilm", HOSTILE_BACKBONE],
+    "cost": {"ensemble": "head", "n_models": 6, "n_presentations": None, "n_trained_parameters": 841},
+    "batch_tolerance": 1.2e-6,
+    "vote_spread": 0.34,
     "accuracy": estimate(0.72, 0.66, 0.78),
     "length_null": {"accuracy": estimate(0.55, 0.48, 0.62)},
     "n_texts": 240,
@@ -270,3 +276,12 @@ def fake_verified_run(path: Path) -> Run:
     warnings = ["every <verified> label is wrong"]
     facts = {"verified": VERIFIED_FACTS, "annotators": ANNOTATOR_FACTS, "warnings": warnings}
     return fake_run(path, strength_facts=facts, guarantee=GUARANTEE)
+
+
+def fake_old_run(path: Path) -> Run:
+    """A run whose votes were cast before the stage told of its members."""
+    run = fake_run(path)
+    record = run.manifest["stages"]["vote"]
+    record["facts"] = {name: fact for name, fact in record["facts"].items() if name not in NEW_VOTE_FACTS}
+    run.update(stages={**run.manifest["stages"], "vote": record})
+    return run

@@ -17,6 +17,7 @@ from fake_run import (
     RULES,
     VERIFIED_FACTS,
     estimate,
+    fake_old_run,
     fake_pairs,
     fake_run,
     fake_verified_run,
@@ -282,6 +283,31 @@ def test_effective_votes_given_the_truth_stand_beside_the_lower_bound(verified: 
     given_truth = {"effective_votes": 2.25, "error_correlation": 0.17, "n_verified": 60}
     assert verified["ensemble"]["given_truth"] == given_truth
     assert "without these, the lower bound is 1.5" in plain(verified["verdict"]["sentences"])
+
+
+def test_members_are_rows_and_sentences(made: dict[str, Any], verified: dict[str, Any]) -> None:
+    assert [row["member"] for row in made["members"]["rows"]] == [0, 1, 2]
+    assert made["members"]["rows"][1] == {"member": 1, "backbone": "minilm", "agreement": 0.71, "correlation": 1.1 / 2}
+    assert plain(made["members"]["sentences"]) == (
+        "3 members vote like 1.5 independent ones, at least. "
+        "The votes took 6 linear heads of 841 weights, fitted to convergence. "
+        "The same text in another batch gets a reward that differs by at most 1.2 × 10⁻⁶; "
+        "members differ by 0.34 on a typical pair (280,000 times that)."  # 0.34 / 1.2e-6 = 283,333
+    )
+    assert "like 2.2 independent ones, given the truth" in plain(verified["members"]["sentences"])
+
+
+def test_an_old_run_has_members_without_the_new_facts(tmp_path: Path) -> None:
+    made = facts(fake_old_run(tmp_path))
+    assert set(made["members"]["rows"][0]) == {"member", "agreement", "correlation"}
+    assert made["members"]["sentences"] == ["3 members vote like 1.5 independent ones, at least."]
+
+
+def test_votes_that_depend_on_the_batch_are_a_warning(made: dict[str, Any], tmp_path: Path) -> None:
+    moved = facts(fake_run(tmp_path, batch_tolerance=0.05))
+    assert any("move a reward by up to 0.05" in warning for warning in moved["warnings"])
+    assert moved["members"]["warning"] in moved["warnings"]
+    assert not any("move a reward" in warning for warning in made["warnings"])
 
 
 def test_rules_and_guarantee_are_those_of_the_decision(verified: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from peft import PeftModel
 from tiny_models import good_answers, write_encoder, write_family
 
@@ -141,12 +142,12 @@ def test_killed_at_ten_random_points_the_votes_are_the_same(
     ensemble: str, options: VoteOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill is an exception that nothing catches; benchmarks/killed.py does it with kill -9."""
-    pairs, options = good_answers(48), replace(options, ensemble=ensemble)
+    pairs, options = good_answers(48), replace(options, ensemble=ensemble, epochs=4)
     vote(pairs, options, tmp_path / "whole", "key")
     monkeypatch.setattr(rm_ensemble.checkpoint.Checkpoint, "is_due", True)
     draws = random.Random(ensemble)
     for _ in range(10):
-        left = draws.randrange(1, 9)
+        left = draws.randrange(1, 5)
 
         def progress(_what: str, _done: int, _total: int) -> None:
             nonlocal left
@@ -159,3 +160,39 @@ def test_killed_at_ten_random_points_the_votes_are_the_same(
     vote(pairs, options, tmp_path / "killed", "key")
     files = [sorted((tmp_path / name / "votes").glob("*.parquet")) for name in ("whole", "killed")]
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+
+
+def test_models_trained_side_by_side_vote_the_same(options: VoteOptions, tmp_path: Path) -> None:
+    pairs = good_answers(48)
+    torch.set_num_threads(1)  # as the processes have it
+    vote(pairs, options, tmp_path / "one", "key")
+    vote(pairs, replace(options, jobs=2), tmp_path / "two", "key")
+    for one, two in zip(read(tmp_path / "one"), read(tmp_path / "two"), strict=True):
+        np.testing.assert_allclose(one["reward_chosen"], two["reward_chosen"], atol=1e-5)
+
+
+def test_several_backbones_take_turns(options: VoteOptions, tmp_path: Path) -> None:
+    other = write_family("llama", tmp_path / "other")
+    both = replace(options, backbone=f"{options.backbone}, {other}", members=3)
+    facts = vote(good_answers(48), both, tmp_path / "run", "key")
+    assert facts["member_backbone"] == ["backbone", "other", "backbone"]
+    alone = replace(options, members=1)
+    vote(good_answers(48), alone, tmp_path / "alone", "key")
+    assert read(tmp_path / "run")[0].equals(read(tmp_path / "alone")[0])
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", "gpt2"])
+def test_alone_no_reward_depends_on_the_other_texts(name: str, tmp_path: Path) -> None:
+    classifier = new_classifier(write_family(name, tmp_path / "backbone"), max_tokens=96, seed=0)
+    texts, _ = unique_texts(good_answers(24))
+    whole = classifier_rewards(classifier, texts, is_alone=True)
+    some = classifier_rewards(classifier, texts[5:9], is_alone=True)
+    assert (whole[5:9] == some).all()
+    np.testing.assert_allclose(classifier_rewards(classifier, texts), whole, atol=1e-5)
+
+
+def test_the_cost_and_the_batch_tolerance_are_facts(options: VoteOptions, tmp_path: Path) -> None:
+    facts = vote(good_answers(48), options, tmp_path / "run", "key")
+    cost = facts["cost"]
+    assert (cost["ensemble"], cost["n_models"], cost["n_presentations"]) == ("full", 4, 4 * 2 * 24)
+    assert 0 <= facts["batch_tolerance"] < 1e-4 < facts["vote_spread"]

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import GUARANTEE, HOSTILE, HOSTILE_ANNOTATOR, HOSTILE_CATEGORY, fake_run, fake_verified_run
+from fake_run import (
+    GUARANTEE,
+    HOSTILE,
+    HOSTILE_ANNOTATOR,
+    HOSTILE_BACKBONE,
+    HOSTILE_CATEGORY,
+    fake_old_run,
+    fake_run,
+    fake_verified_run,
+)
 
 from curate.guarantee_words import guarantee_words
 from reports.facts import facts
@@ -128,6 +137,55 @@ def test_names_of_annotators_are_escaped_and_cut(verified_html: str) -> None:
     assert "alpha 0.41 (95 % interval 0.38 to 0.45)" in verified_html
 
 
+def members_text(html: str) -> str:
+    """The part of the page on the members, from their title to the end of the section."""
+    return own_text(html).split('id="members-title"')[1].split('id="actions"', maxsplit=1)[0]
+
+
+def test_members_have_a_table_and_sentences(html: str) -> None:
+    shown = members_text(html)
+    assert re.findall(r'<th scope="row"[^>]*>(\d+)</th>', shown) == ["0", "1", "2"]
+    for part in (">71.0 %<", ">0.55<", "<bdi>minilm</bdi>", "on 119 pairs", "fitted to convergence", "1.2 × 10⁻⁶"):
+        assert part in shown
+    assert 'aria-labelledby="members-title"' in shown and "<caption>" in shown and 'scope="col"' in shown
+    assert "--dtype" not in shown
+    assert "<img" not in shown and "m" * 90 not in shown
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(5)&gt;" in shown
+
+
+def test_votes_that_depend_on_the_batch_are_warned_of_on_page_and_terminal(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    out = StringIO()
+    made = facts(fake_run(tmp_path, batch_tolerance=0.05, dtype="bfloat16"))
+    Console(file=out, width=300).print(summary(made))
+    warning = "The other texts in its batch move a reward by up to 0.05"
+    assert f"! {warning}" in out.getvalue()
+    assert f'<p class="assumption">{warning}' in members_text(page(made))
+    assert "Vote again with <code>--dtype</code> float32." in members_text(page(made))
+
+
+def test_the_terminal_says_nothing_of_batches_that_agree(folder: Path) -> None:
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, width=300).print(summary(json.loads((folder / "facts.json").read_text(encoding="utf-8"))))
+    assert "batch" not in out.getvalue()
+
+
+def test_an_old_run_has_a_page(tmp_path: Path, folder: Path) -> None:
+    shown = members_text(page(facts(fake_old_run(tmp_path))))
+    assert ">71.0 %<" in shown and "backbone" not in shown and "batch" not in shown
+    old = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    del old["members"]  # facts.json as an older version wrote it
+    assert "members-title" not in page(old)
+
+
+def test_in_sample_members_have_no_agreement(tmp_path: Path) -> None:
+    shown = members_text(page(facts(fake_run(tmp_path, scoring="in-sample"))))
+    assert "71.0 %" not in shown and "agree" not in shown and ">0.55<" in shown
+
+
 def test_warnings_of_strength_and_decision_are_shown(verified_html: str) -> None:
     for warning in ("Every &lt;verified&gt; label is wrong.", "No rule &lt;of&gt; yours."):
         assert f"<li>{warning}</li>" in verified_html
@@ -233,7 +291,8 @@ def test_plots_and_names_of_a_verified_run_render(browser: Any, verified_folder:
     n_drawn = browser.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
     assert n_drawn == 10
     assert browser.get_log("browser") == []
-    assert texts(browser, "bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
+    assert texts(browser, "#wrong bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
+    assert texts(browser, "#sure bdi") == ["minilm", "minilm", HOSTILE_BACKBONE[:79] + "…"]
     assert browser.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
 
 
