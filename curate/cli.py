@@ -19,7 +19,7 @@ from curate.errors import CurateError
 from curate.export import ExportOptions
 from curate.formats import LoadOptions, ReadOptions
 from curate.guarantee_words import guarantee_words
-from curate.options import CombineOptions, DecideOptions, FeatureOptions, RetrainOptions, StrengthOptions, VoteOptions
+from curate.options import DecideOptions, FeatureOptions, RetrainOptions, ScoreOptions, StrengthOptions, VoteOptions
 from curate.run import Run
 from curate.terminal import (
     printable,
@@ -273,7 +273,7 @@ def score(
     data: DataArgument,
     to: Annotated[Path, typer.Option("--to", help="the .parquet file to write")],
     reading: ReadOptions,
-    combining: CombineOptions,
+    scoring: ScoreOptions,
     others: Annotated[
         list[Path] | None, typer.Option("--with", metavar="MODEL2", help="another model folder; may be given again")
     ] = None,
@@ -284,7 +284,7 @@ def score(
     Before they are combined, each model's rewards are standardised over the distinct texts.
     """
     with progress_bars() as progress:
-        table = pipeline.score(model, data, to, reading, overwrite, progress, others=others or (), combining=combining)
+        table = pipeline.score(model, data, to, reading, overwrite, progress, others=others or (), scoring=scoring)
     typer.echo(f"{len(table):,} pairs scored: {to}")
 
 

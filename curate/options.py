@@ -272,8 +272,8 @@ class RetrainOptions(TrainOptions):
 
 
 @dataclass(frozen=True)
-class CombineOptions:
-    """How the standardised rewards of several models become one."""
+class ScoreOptions:
+    """How texts are scored, and how the standardised rewards of several models become one."""
 
     combine: str = field(
         default="mean", metadata={"help": f"one reward from those of several models: {', '.join(COMBINATIONS)}"}
@@ -283,6 +283,9 @@ class CombineOptions:
     )
     k: float = field(
         default=1.0, metadata={"help": "--combine mean-std: standard deviations over the models to take off the mean"}
+    )
+    deterministic: bool = field(
+        default=False, metadata={"help": "read each text alone, so that no reward depends on its batch (slower)"}
     )
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from curate import export as export_stage
 from curate import policy as policy_stage
 from curate.errors import CurateError
 from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
-from curate.options import CombineOptions, DecideOptions, FeatureOptions, RetrainOptions, StrengthOptions, VoteOptions
+from curate.options import DecideOptions, FeatureOptions, RetrainOptions, ScoreOptions, StrengthOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
 from curate.sources import files_of_rows
@@ -425,7 +425,7 @@ def score(
     progress: Progress = no_progress,
     *,
     others: Sequence[str | os.PathLike[str]] = (),
-    combining: CombineOptions = CombineOptions(),
+    scoring: ScoreOptions = ScoreOptions(),
 ) -> pl.DataFrame:
     """Score every pair of a dataset with a saved reward model; writes pair_id, reward_chosen, reward_rejected to `to`.
 
@@ -437,12 +437,16 @@ def score(
     if Path(to).exists() and not overwrite:
         raise CurateError(f"{to}: exists; choose another --to, or add --overwrite")
     models = [Path(folder) for folder in (model, *others)]
-    if combining.combine == "weighted":
-        combining.weights_of(len(models))
-    if not others and combining.combine != "mean":
-        raise CurateError(f"--combine {combining.combine}: one model has nothing to combine; add --with MODEL2")
+    if scoring.combine == "weighted":
+        scoring.weights_of(len(models))
+    if not others and scoring.combine != "mean":
+        raise CurateError(f"--combine {scoring.combine}: one model has nothing to combine; add --with MODEL2")
     pairs = _all_pairs(data, reading)
-    table = score_together(models, pairs, combining, progress) if others else score_pairs(models[0], pairs, progress)
+    table = (
+        score_together(models, pairs, scoring, progress)
+        if others
+        else score_pairs(models[0], pairs, progress, scoring.deterministic)
+    )
     write_parquet(table, Path(to))
     return table
 

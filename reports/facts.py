@@ -130,7 +130,7 @@ def warnings(run: Run, table: pl.DataFrame) -> list[str]:
             "Most responses stand in several pairs. With --folds-by pair the votes also use how a response fared in its other "
             "pairs, which finds more wrong labels here, but says less about new prompts."
         )
-    moved = batch_warning({"dtype": options.get("dtype"), **voted})
+    moved = batch_warning(voted)
     if moved:
         found.append(moved)
     n_groups = table["group"].n_unique()

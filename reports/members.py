@@ -58,7 +58,8 @@ def sentences(ensemble: Mapping[str, Any]) -> list[str]:
     if "effective_votes" in ensemble and ensemble["n_members"] > 1:
         found.append(f"{worth(ensemble)}.")
     if ensemble.get("cost"):
-        found.append(f"The votes took {cost_words(ensemble['cost'])}.")
+        n_backbones = len(set(ensemble.get("member_backbone") or []))
+        found.append(f"The votes took {cost_words(ensemble['cost'], n_backbones)}.")
     if ensemble.get("batch_tolerance") is not None:
         found.append(batch_words(ensemble["batch_tolerance"], ensemble.get("vote_spread")))
     return found
@@ -76,8 +77,8 @@ def worth(ensemble: Mapping[str, Any]) -> str:
     return f"{counted(ensemble['n_members'], 'member')} vote like {votes:.1f} independent ones, {bound}"
 
 
-def cost_words(cost: Mapping[str, Any]) -> str:
-    """What was trained for the votes, and for how long.
+def cost_words(cost: Mapping[str, Any], n_backbones: int = 1) -> str:
+    """What was trained for the votes, and for how long in all; models of several backbones have different sizes.
 
     >>> cost_words({"ensemble": "head", "n_models": 20, "n_presentations": None, "n_trained_parameters": 841})
     '20 linear heads of 841 weights, fitted to convergence'
@@ -85,13 +86,17 @@ def cost_words(cost: Mapping[str, Any]) -> str:
     n_presentations = cost["n_presentations"]
     length = "fitted to convergence" if n_presentations is None else counted(n_presentations, "pair presentation")
     models, weights = counted(cost["n_models"], TRAINED[cost["ensemble"]]), cost["n_trained_parameters"]
-    return f"{models} of {counted(weights, 'weight')}, {length}"
+    up_to = "up to " if n_backbones > 1 else ""
+    return f"{models} of {up_to}{counted(weights, 'weight')}, {length}"
 
 
 def batch_words(tolerance: float, spread: float | None) -> str:
-    """How far the same text's reward moves with its batch, beside how far members differ (`spread`, None for one member)."""
-    moved = f"a reward that differs by at most {significant(tolerance)}" if tolerance else "exactly the same reward"
-    words = f"The same text in another batch gets {moved}"
+    """How far the same text's reward moved with its batch, beside how far members differ (`spread`, None for one member).
+
+    The past tense is meant: the stage `vote` measures it on a few texts.
+    """
+    moved = f"a reward that differed by at most {significant(tolerance)}" if tolerance else "exactly the same reward"
+    words = f"The same text in another batch got {moved}"
     if spread is None:
         return f"{words}."
     times = f" ({significant(spread / tolerance)} times that)" if tolerance else ""
@@ -103,8 +108,8 @@ def batch_warning(ensemble: Mapping[str, Any]) -> str | None:
     tolerance, spread = ensemble.get("batch_tolerance"), ensemble.get("vote_spread")
     if tolerance is None or spread is None or tolerance <= TOLERATED * spread:
         return None
-    remedy = "" if ensemble.get("dtype") == "float32" else " Vote again with --dtype float32."
     return (
-        f"The other texts in its batch move a reward by up to {significant(tolerance)}, and members differ by only "
-        f"{significant(spread)} on a typical pair: small differences between votes mean nothing here.{remedy}"
+        f"The other texts in its batch moved a reward by up to {significant(tolerance)}, and members differ by only "
+        f"{significant(spread)} on a typical pair: part of their disagreement is only that. "
+        "Vote again with --deterministic."
     )

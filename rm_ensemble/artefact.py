@@ -21,24 +21,26 @@ RewardModel = Classifier | HeadModel
 SAME_REWARD = 1e-4  # a reloaded model may differ by this much, no more
 
 
-def score(model: Path, pairs: pl.DataFrame, progress: Progress = no_progress) -> pl.DataFrame:
+def score(model: Path, pairs: pl.DataFrame, progress: Progress = no_progress, is_alone: bool = False) -> pl.DataFrame:
     """The rewards that a saved model gives both responses of each pair: `pair_id`, `reward_chosen`, `reward_rejected`.
 
     The rewards are float32, the rows those of `pairs` in their order. A folder that holds no reward model, or a damaged
     one, is refused with a CurateError.
     """
     texts, index = unique_texts(pairs)
-    found = rewards(load(model), texts, progress)
+    found = rewards(load(model), texts, progress, is_alone)
     return pl.DataFrame(
         {"pair_id": pairs["pair_id"], "reward_chosen": found[index[:, 0]], "reward_rejected": found[index[:, 1]]}
     )
 
 
-def rewards(model: RewardModel, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
-    """The reward of each text of a `prompt`, `response` table: (texts,) float32."""
+def rewards(
+    model: RewardModel, texts: pl.DataFrame, progress: Progress = no_progress, is_alone: bool = False
+) -> Floats:
+    """The reward of each text of a `prompt`, `response` table: (texts,) float32; `is_alone` in a batch of its own each."""
     if isinstance(model, HeadModel):
-        return head_rewards(model, texts, progress)
-    return classifier_rewards(model, texts, progress)
+        return head_rewards(model, texts, progress, is_alone)
+    return classifier_rewards(model, texts, progress, is_alone)
 
 
 def load(folder: Path) -> RewardModel:

@@ -74,6 +74,16 @@ class Classifier(NamedTuple):
     max_tokens: int
 
 
+class Outputs(NamedTuple):
+    """The reward of each text, (texts,), the representation that the head reads, (texts, dims), and what it was applied to:
+    of a decoder all of its last states, (texts, tokens, dims).
+    """
+
+    rewards: Tensor
+    states: Tensor
+    head_inputs: Tensor
+
+
 def new_classifier(backbone: str, max_tokens: int, seed: int) -> Classifier:
     """A reward model to be trained: the backbone's weights, and a new head (the same for the same seed).
 
@@ -145,19 +155,19 @@ def classifier_rewards(
 
     `is_alone` reads each text in a batch of its own: then no reward depends on the other texts, to the last bit.
     """
-    return _read(classifier, texts, lambda rewards, _: rewards, progress, is_alone)
+    return _read(classifier, texts, lambda found: found.rewards, progress, is_alone)
 
 
 def classifier_states(classifier: Classifier, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
     """The representation that the reward head reads of each text, (texts, dims) float32."""
-    return _read(classifier, texts, lambda _, states: states, progress)
+    return _read(classifier, texts, lambda found: found.states, progress)
 
 
 @torch.inference_mode()
 def _read(
     classifier: Classifier,
     texts: pl.DataFrame,
-    which: Callable[[Tensor, Tensor], Tensor],
+    which: Callable[[Outputs], Tensor],
     progress: Progress,
     is_alone: bool = False,
 ) -> Floats:
@@ -166,7 +176,7 @@ def _read(
     order, parts = [], []
     for rows in batches(sequences.lengths, 1 if is_alone else BATCH_TOKENS[model.device.type]):
         tokens, mask = token_batch(sequences, rows, model)
-        parts.append(which(*rewards_and_states(model, tokens, mask)).cpu().numpy())
+        parts.append(which(rewards_and_states(model, tokens, mask)).cpu().numpy())
         order += rows.tolist()
         progress("score", len(order), len(sequences.lengths))
     found: Floats = np.concatenate(parts)[np.argsort(order)][sequences.index]
@@ -181,8 +191,8 @@ def token_batch(sequences: Sequences, rows: Ints, model: PreTrainedModel) -> tup
 
 def rewards_and_states(
     model: PreTrainedModel, tokens: Tensor, mask: Tensor, autocast: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """The reward of each text, (texts,), and the representation that the head reads, (texts, dims), both float32.
+) -> Outputs:
+    """What the model says of each text, in float32.
 
     The head runs in float32 whatever the rest runs in: near 3, bfloat16 steps are 0.016.
     """
@@ -202,7 +212,7 @@ def rewards_and_states(
     state = states[0]
     if state.dim() == 3:  # decoders apply the head to every token, and the last real one counts
         state = state[torch.arange(len(tokens)), mask.sum(dim=1) - 1]
-    return rewards.float(), state
+    return Outputs(rewards.float(), state, states[0])
 
 
 def reward_head(model: PreTrainedModel) -> nn.Linear:

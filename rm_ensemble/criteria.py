@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from curate.errors import CurateError
-from curate.options import CombineOptions
+from curate.options import ScoreOptions
 from curate.run import Progress, no_progress
 from rm_ensemble.artefact import loader, rewards
 from rm_ensemble.batches import unique_texts
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def score_together(
-    models: Sequence[Path], pairs: pl.DataFrame, combining: CombineOptions, progress: Progress = no_progress
+    models: Sequence[Path], pairs: pl.DataFrame, combining: ScoreOptions, progress: Progress = no_progress
 ) -> pl.DataFrame:
     """The combined rewards of both responses of each pair, and each model's own: one row per pair, in their order.
 
@@ -27,7 +27,7 @@ def score_together(
     folder without a reward model, before anything is scored, and a model that gives all texts the same reward.
     """
     texts, index = unique_texts(pairs)
-    own = model_rewards(models, texts, progress)
+    own = model_rewards(models, texts, progress, combining.deterministic)
     scaled = np.stack([standardised(own[:, i], str(model)) for i, model in enumerate(models)], axis=1)
     rewards_of: dict[str, NDArray[Any]] = {
         "": combined(scaled, combining),
@@ -41,14 +41,15 @@ def score_together(
     return pl.DataFrame({"pair_id": pairs["pair_id"], **columns})
 
 
-def model_rewards(models: Sequence[Path], texts: pl.DataFrame, progress: Progress = no_progress) -> NDArray[np.float32]:
+def model_rewards(
+    models: Sequence[Path], texts: pl.DataFrame, progress: Progress = no_progress, is_alone: bool = False
+) -> NDArray[np.float32]:
     """The reward of each text by each model, (texts, models); one model is in memory at a time."""
     loaders = [loader(folder) for folder in models]
 
     def of_model(number: int, folder: Path) -> NDArray[np.float32]:
-        return rewards(
-            loaders[number](folder), texts, lambda what, *done: progress(f"model {number + 1}: {what}", *done)
-        )
+        model = loaders[number](folder)
+        return rewards(model, texts, lambda what, *done: progress(f"model {number + 1}: {what}", *done), is_alone)
 
     return np.stack([of_model(number, folder) for number, folder in enumerate(models)], axis=1)
 
@@ -70,16 +71,16 @@ def standardised(reward: ArrayLike, model: str) -> Floats:
     return np.asarray(centred / np.sqrt(np.square(centred).mean()))
 
 
-def combined(scaled: Floats, combining: CombineOptions) -> Floats:
+def combined(scaled: Floats, combining: ScoreOptions) -> Floats:
     """(texts,) one reward from standardised ones, (texts, models), as the options say.
 
     `mean-std` is the mean minus `k` population standard deviations over the models: a text on which they differ is
     worth less.
 
     >>> scaled = np.array([[1.0, -1.0], [0.5, 0.5]])
-    >>> [combined(scaled, CombineOptions(how)).tolist() for how in ("mean", "min", "mean-std")]
+    >>> [combined(scaled, ScoreOptions(how)).tolist() for how in ("mean", "min", "mean-std")]
     [[0.0, 0.5], [-1.0, 0.5], [-1.0, 0.5]]
-    >>> combined(scaled, CombineOptions("weighted", weights="3,1")).tolist()   # (3 - 1) / 4, 4 * .5 / 4
+    >>> combined(scaled, ScoreOptions("weighted", weights="3,1")).tolist()   # (3 - 1) / 4, 4 * .5 / 4
     [0.5, 0.5]
     """
     match combining.combine:

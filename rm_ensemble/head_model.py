@@ -77,9 +77,11 @@ def side_by_side(heads: Heads) -> Heads:
     return Heads({"first": first, "bias": bias, "second": second / np.float32(n_models)}, heads.settings)
 
 
-def head_rewards(model: HeadModel, texts: pl.DataFrame, progress: Progress = no_progress) -> Floats:
+def head_rewards(
+    model: HeadModel, texts: pl.DataFrame, progress: Progress = no_progress, is_alone: bool = False
+) -> Floats:
     """The reward of each text of a `prompt`, `response` table, (texts,) float32; runs the backbone over all of them."""
-    read = features(texts, model.features, None, progress)
+    read = features(texts, replace(model.features, deterministic=is_alone), None, progress)
     rewards: Floats = model.heads.rewards(model.inputs(read.blocks, text_features(texts)))[:, 0]
     return rewards
 

@@ -5,10 +5,9 @@ add up over as many forward passes as memory asks for; a run that was killed goe
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 
 from curate.errors import CurateError
 from curate.options import TrainOptions
 from curate.run import Progress, key_of, no_progress
-from rm_ensemble.batches import Ints
+from rm_ensemble.batches import Ints, Sequences
 from rm_ensemble.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from rm_ensemble.classifier import rewards_and_states, seeded, token_batch
 from rm_ensemble.contrastive import simcse, state_differences, swav
@@ -36,6 +34,7 @@ from rm_ensemble.losses import (
     pointwise_loss,
     preference_loss,
 )
+from rm_ensemble.metrics_log import metrics_log
 
 CLIP_NORM = 1.0
 WEIGHT_DECAY = 0.01
@@ -106,7 +105,7 @@ def train(
         session = _new_session(model, fitted, options, autocast, language_head)
         if checkpoint is not None:
             _restore(session, checkpoint)
-        with _metrics_log(metrics, options.tensorboard, session.records) as log:
+        with metrics_log(metrics, options.tensorboard, session.records) as log:
             for step in range(len(session.records), len(batches)):
                 for group in session.optimizer.param_groups:
                     group["lr"] = peak * shares[step]
@@ -253,21 +252,22 @@ def _loss(session: _Session, batch: Batch) -> Tensor:
     tokens, mask = token_batch(session.items.sequences, batch.rows, model)
     n_views = 1 if options.contrastive == "none" else 2
     views = [rewards_and_states(model, tokens, mask, session.autocast) for _ in range(n_views)]
-    loss = torch.stack([_item_losses(rewards, batch, options).mean() for rewards, _ in views]).mean()
-    chosen, rejected = _tensor(batch.pairs[:, 0], model), _tensor(batch.pairs[:, 1], model)
+    loss = torch.stack([_item_losses(view.rewards, batch, options).mean() for view in views]).mean()
+    chosen, rejected = (torch.from_numpy(column.copy()).to(model.device) for column in batch.pairs.T)
     if options.centring:
-        rewards = views[0][0]
+        rewards = views[0].rewards
         loss = loss + options.centring * centring_loss(rewards[chosen], rewards[rejected]).mean()
     if options.contrastive != "none":  # S2 eq. 7-10
+        of_pairs = options.contrastive_on == "differences"
         first, second = (
-            state_differences(torch.cat([states[chosen], states[rejected]]))
-            if options.contrastive_on == "differences"
-            else states
-            for _, states in views
+            state_differences(torch.cat([view.states[chosen], view.states[rejected]])) if of_pairs else view.states
+            for view in views
         )
         loss = loss + options.contrastive_weight * _contrast(session, first, second)
     if session.language_head is not None:
-        loss = loss + options.language * _language(session, batch, tokens, mask)
+        logits = session.language_head(views[0].head_inputs[chosen])
+        is_response = _is_response(session.items.sequences, batch.rows[batch.pairs[:, 0]], tokens)
+        loss = loss + options.language * language_loss(logits, tokens[chosen], is_response).mean()
     return loss
 
 
@@ -304,22 +304,11 @@ def _contrast(session: _Session, first: Tensor, second: Tensor) -> Tensor:
     return loss
 
 
-def _language(session: _Session, batch: Batch, tokens: Tensor, mask: Tensor) -> Tensor:
-    """The mean next-token loss of the chosen responses' tokens."""
-    assert session.language_head is not None
-    chosen = np.unique(batch.pairs[:, 0])
-    spans = session.items.sequences.response[batch.rows[chosen]]
-    rows = _tensor(chosen, session.model)
+def _is_response(sequences: Sequences, rows: Ints, tokens: Tensor) -> Tensor:
+    """(rows, tokens) true for the tokens of the responses of these rows of `sequences`."""
+    start, stop = torch.from_numpy(sequences.response[rows]).to(tokens.device)[:, :, None].unbind(1)
     place = torch.arange(tokens.shape[1], device=tokens.device)
-    start, stop = (_tensor(column, session.model)[:, None] for column in spans.T)
-    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=session.autocast == torch.bfloat16):
-        states = session.model.base_model(input_ids=tokens[rows], attention_mask=mask[rows]).last_hidden_state
-        logits = session.language_head(states)
-    return language_loss(logits, tokens[rows], (place >= start) & (place < stop)).mean()
-
-
-def _tensor(array: NDArray[Any], model: PreTrainedModel) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(model.device)
+    return (place >= start) & (place < stop)
 
 
 def _set_aside(items: Items, options: TrainOptions) -> tuple[Items, Items | None]:
@@ -346,7 +335,7 @@ def _look(session: _Session, aside: Items) -> float:
     step = items_per_step(aside, session.options.batch_size)
     for numbers in np.split(np.argsort(-aside.lengths, kind="stable"), range(step, len(aside), step)):
         batch = batch_of(aside, numbers)
-        rewards, _ = rewards_and_states(
+        rewards, _, _ = rewards_and_states(
             session.model, *token_batch(aside.sequences, batch.rows, session.model), session.autocast
         )
         losses.append(_item_losses(rewards, batch, session.options).double().sum().item())
@@ -411,38 +400,6 @@ def _restore(session: _Session, checkpoint: Checkpoint) -> None:
     if "generator.cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["generator.cuda"])
     session.records, session.n_parts = values["records"], values["n_parts"]
-
-
-@contextmanager
-def _metrics_log(
-    path: Path | None, tensorboard: str, records: list[dict[str, float]]
-) -> Iterator[Callable[[dict[str, float]], None]]:
-    """What takes a step's record: a line of JSON, and TensorBoard's events; steps that will be done again are cut off."""
-    with ExitStack() as stack:
-        file = writer = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("w", encoding="utf-8", buffering=1))
-            file.writelines(json.dumps(record) + "\n" for record in records)
-        if tensorboard:
-            writer = stack.enter_context(_tensorboard(tensorboard, len(records)))
-
-        def take(record: dict[str, float]) -> None:
-            if file is not None:
-                file.write(json.dumps(record) + "\n")
-            if writer is not None:
-                for name in sorted(record.keys() - {"step"}):
-                    writer.add_scalar(name, record[name], record["step"])
-
-        yield take
-
-
-def _tensorboard(folder: str, n_done: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise CurateError(f"--tensorboard {folder}: TensorBoard is not installed; pip install tensorboard") from error
-    return SummaryWriter(folder, purge_step=n_done + 1)
 
 
 @contextmanager

@@ -67,6 +67,7 @@ def _vote_heads(
     n_folds, facts = plans[0].weight.shape[1], {}
     settings: list[Any] = []
     tolerances: list[float] = []
+    widths: list[int] = []
     for backbone in options.backbones[::-1]:  # the facts of the first one count
         members = [number for number in range(options.members) if options.backbone_of(number) == backbone]
         own_seeds = tuple(seeds[number * n_folds + fold] for number in members for fold in range(n_folds))
@@ -77,14 +78,15 @@ def _vote_heads(
             table = member_table(pairs["pair_id"], rewards[:, place], plans[number].fold, options.scoring)
             write_parquet(table, folder / "votes" / f"member-{number:02d}.parquet")
         tolerances.append(_batch_tolerance(texts, ensemble, to_inputs, replace(options, backbone=backbone)))
+        widths.append(ensemble.inputs.shape[1])
         facts, settings = read.facts, settings + ensemble.heads.settings
     cost = {"ensemble": "head", "n_models": len(settings), "n_presentations": None}
     return {
         **facts,
         "n_folds": n_folds,
-        "n_dims": ensemble.inputs.shape[1],
+        "n_dims": max(widths),
         "penalties": {str(penalty): settings.count(penalty) for penalty in sorted(set(settings))},
-        "cost": {**cost, "n_trained_parameters": ensemble.inputs.shape[1]},
+        "cost": {**cost, "n_trained_parameters": max(widths)},
         "batch_tolerance": max(tolerances),
     }
 
@@ -215,7 +217,7 @@ def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
     groups = pairs["group"].to_numpy()[judged]
     correlation = member_correlation(scaled)
     rho = mean_correlation(correlation)
-    spread = float(np.median(raw.std(axis=1, ddof=1))) if len(tables) > 1 else None
+    spread = float(np.median(raw.std(axis=1))) if len(tables) > 1 else None
     return {
         "vote_spread": spread,
         "n_members": len(tables),

@@ -98,7 +98,7 @@ def test_the_head_reads_the_returned_state_in_float32(classifier: Classifier, te
     tokens, mask = token_batch(sequences, np.arange(len(sequences.lengths)), classifier.model)
     for autocast in (torch.float32, torch.bfloat16):
         with torch.no_grad():
-            rewards, states = rewards_and_states(classifier.model, tokens, mask, autocast)
+            rewards, states, _ = rewards_and_states(classifier.model, tokens, mask, autocast)
             assert (rewards.dtype, states.dtype) == (torch.float32, torch.float32)
             torch.testing.assert_close(reward_head(classifier.model)(states)[:, 0], rewards)
 

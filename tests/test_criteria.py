@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tiny_models import good_answers, write_encoder
 
 from curate.errors import CurateError
-from curate.options import COMBINATIONS, CombineOptions
+from curate.options import COMBINATIONS, ScoreOptions
 from rm_ensemble import artefact
 from rm_ensemble.batches import unique_texts
 from rm_ensemble.classifier import new_classifier, reward_head
@@ -18,7 +18,7 @@ REWARDS = st.lists(st.lists(st.integers(-50, 50), min_size=3, max_size=3), min_s
 
 
 def options(how, **given):
-    return CombineOptions(how, weights="3,2,1" if how == "weighted" else "", **given)
+    return ScoreOptions(how, weights="3,2,1" if how == "weighted" else "", **given)
 
 
 @pytest.fixture(scope="module")

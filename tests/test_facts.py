@@ -290,8 +290,8 @@ def test_members_are_rows_and_sentences(made: dict[str, Any], verified: dict[str
     assert made["members"]["rows"][1] == {"member": 1, "backbone": "minilm", "agreement": 0.71, "correlation": 1.1 / 2}
     assert plain(made["members"]["sentences"]) == (
         "3 members vote like 1.5 independent ones, at least. "
-        "The votes took 6 linear heads of 841 weights, fitted to convergence. "
-        "The same text in another batch gets a reward that differs by at most 1.2 × 10⁻⁶; "
+        "The votes took 6 linear heads of up to 841 weights, fitted to convergence. "
+        "The same text in another batch got a reward that differed by at most 1.2 × 10⁻⁶; "
         "members differ by 0.34 on a typical pair (280,000 times that)."  # 0.34 / 1.2e-6 = 283,333
     )
     assert "like 2.2 independent ones, given the truth" in plain(verified["members"]["sentences"])
@@ -305,9 +305,9 @@ def test_an_old_run_has_members_without_the_new_facts(tmp_path: Path) -> None:
 
 def test_votes_that_depend_on_the_batch_are_a_warning(made: dict[str, Any], tmp_path: Path) -> None:
     moved = facts(fake_run(tmp_path, batch_tolerance=0.05))
-    assert any("move a reward by up to 0.05" in warning for warning in moved["warnings"])
+    assert any("moved a reward by up to 0.05" in warning for warning in moved["warnings"])
     assert moved["members"]["warning"] in moved["warnings"]
-    assert not any("move a reward" in warning for warning in made["warnings"])
+    assert not any("moved a reward" in warning for warning in made["warnings"])
 
 
 def test_rules_and_guarantee_are_those_of_the_decision(verified: dict[str, Any]) -> None:

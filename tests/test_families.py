@@ -128,7 +128,7 @@ def test_a_decoders_reward_is_read_at_the_last_real_token(family: str, trained: 
         reward = trained.model(ids).logits[0, 0]
         padded = torch.nn.functional.pad(ids, (0, 5), value=trained.model.config.pad_token_id)
         mask = (torch.arange(padded.shape[1]) < ids.shape[1])[None].long()
-        again, state = rewards_and_states(trained.model, padded, mask)
+        again, state, _ = rewards_and_states(trained.model, padded, mask)
     torch.testing.assert_close(again[0], reward)
     torch.testing.assert_close(head(state)[0, 0], reward)
     if family in DECODERS:

@@ -72,12 +72,16 @@ def test_cost_is_said_in_words(cost: dict[str, Any], words: str) -> None:
     assert cost_words(cost) == words
 
 
+def test_models_of_several_backbones_have_different_sizes() -> None:
+    assert cost_words(HEADS, n_backbones=2) == "20 linear heads of up to 841 weights, fitted to convergence"
+
+
 def test_batches_are_compared_with_the_members() -> None:
-    same = "The same text in another batch gets "
+    same = "The same text in another batch got "
     assert batch_words(0.001, 0.34) == (
-        f"{same}a reward that differs by at most 0.001; members differ by 0.34 on a typical pair (340 times that)."
+        f"{same}a reward that differed by at most 0.001; members differ by 0.34 on a typical pair (340 times that)."
     )
-    assert batch_words(0.001, None) == f"{same}a reward that differs by at most 0.001."
+    assert batch_words(0.001, None) == f"{same}a reward that differed by at most 0.001."
     assert batch_words(0.0, 0.34) == f"{same}exactly the same reward; members differ by 0.34 on a typical pair."
     assert batch_words(0.0, None) == f"{same}exactly the same reward."
     assert "differ by 0 on a typical pair (0 times that)" in batch_words(0.001, 0.0)
@@ -105,10 +109,9 @@ def test_the_warning_gives_both_numbers_and_says_what_to_try() -> None:
     moved = ENSEMBLE | {"batch_tolerance": 0.05, "vote_spread": 0.2}
     warning = batch_warning(moved)
     assert warning == (
-        "The other texts in its batch move a reward by up to 0.05, and members differ by only 0.2 on a typical pair: "
-        "small differences between votes mean nothing here. Vote again with --dtype float32."
+        "The other texts in its batch moved a reward by up to 0.05, and members differ by only 0.2 on a typical pair: "
+        "part of their disagreement is only that. Vote again with --deterministic."
     )
-    assert "--dtype" not in (batch_warning(moved | {"dtype": "float32"}) or "")
     found = members(moved)
     assert found is not None and found["warning"] == warning
 
@@ -118,6 +121,6 @@ def test_the_sentences_are_worth_cost_and_batches() -> None:
     assert found is not None
     assert found["sentences"] == [
         "3 members vote like 1.5 independent ones, at least.",
-        "The votes took 6 LoRA fine-tunes of 200,000 weights, 3,000 pair presentations.",
+        "The votes took 6 LoRA fine-tunes of up to 200,000 weights, 3,000 pair presentations.",
         batch_words(0.001, 0.34),
     ]

@@ -148,7 +148,7 @@ def test_members_have_a_table_and_sentences(html: str) -> None:
     for part in (">71.0 %<", ">0.55<", "<bdi>minilm</bdi>", "on 119 pairs", "fitted to convergence", "1.2 × 10⁻⁶"):
         assert part in shown
     assert 'aria-labelledby="members-title"' in shown and "<caption>" in shown and 'scope="col"' in shown
-    assert "--dtype" not in shown
+    assert "--deterministic" not in shown
     assert "<img" not in shown and "m" * 90 not in shown
     assert "&lt;/script&gt;&lt;img src=x onerror=alert(5)&gt;" in shown
 
@@ -157,12 +157,12 @@ def test_votes_that_depend_on_the_batch_are_warned_of_on_page_and_terminal(tmp_p
     from rich.console import Console
 
     out = StringIO()
-    made = facts(fake_run(tmp_path, batch_tolerance=0.05, dtype="bfloat16"))
+    made = facts(fake_run(tmp_path, batch_tolerance=0.05))
     Console(file=out, width=300).print(summary(made))
-    warning = "The other texts in its batch move a reward by up to 0.05"
+    warning = "The other texts in its batch moved a reward by up to 0.05"
     assert f"! {warning}" in out.getvalue()
     assert f'<p class="assumption">{warning}' in members_text(page(made))
-    assert "Vote again with <code>--dtype</code> float32." in members_text(page(made))
+    assert "Vote again with <code>--deterministic</code>." in members_text(page(made))
 
 
 def test_the_terminal_says_nothing_of_batches_that_agree(folder: Path) -> None:
