@@ -98,25 +98,16 @@ def train(
     n_presentations = max(1, round(n_presentations * len(fitted) / len(items)))
     n_at_once = items_per_step(fitted, options.batch_size)
     batches = list(presentations(fitted.lengths, n_presentations, n_at_once, np.random.default_rng(options.seed)))
-    shares = schedule(options.schedule, len(batches), options.warmup)
     peak = options.learning_rate or width_learning_rate(model.config.get_text_config().hidden_size)
-    look_every = max(1, len(batches) // N_LOOKS)
+    rates = [peak * share for share in schedule(options.schedule, len(batches), options.warmup)]
     with seeded(options.seed), _training(model, options):
         session = _new_session(model, fitted, options, autocast, language_head)
         if checkpoint is not None:
             _restore(session, checkpoint)
         with metrics_log(metrics, options.tensorboard, session.records) as log:
-            for step in range(len(session.records), len(batches)):
-                for group in session.optimizer.param_groups:
-                    group["lr"] = peak * shares[step]
-                record = {"step": step + 1, "learning_rate": peak * shares[step], **_step(session, batches[step])}
-                if aside is not None and (step + 1) % look_every == 0:
-                    record["validation_loss"] = _look(session, aside)
-                session.records.append(record)
+            for record in _steps(session, batches, rates, aside):
                 log(record)
-                progress("train", step + 1, len(batches))
-                if _has_stopped(session.records):
-                    break
+                progress("train", len(session.records), len(batches))
                 if checkpoint is not None and checkpoint.is_due:
                     _save(session, checkpoint)
         if checkpoint is not None:
@@ -127,13 +118,28 @@ def train(
     return _facts(session, n_at_once)
 
 
+def _steps(
+    session: _Session, batches: list[Ints], rates: list[float], aside: Items | None
+) -> Iterator[dict[str, float]]:
+    """The steps that are left, one record each, until the last batch or until the validation loss falls no more."""
+    look_every = max(1, len(batches) // N_LOOKS)
+    for step in range(len(session.records), len(batches)):
+        if _has_stopped(session.records):
+            return
+        for group in session.optimizer.param_groups:
+            group["lr"] = rates[step]
+        record = {"step": step + 1, "learning_rate": rates[step], **_step(session, batches[step])}
+        if aside is not None and (step + 1) % look_every == 0:
+            record["validation_loss"] = _look(session, aside)
+        session.records.append(record)
+        yield record
+
+
 def training_key(items: Items, n_presentations: int, options: TrainOptions, identity: Mapping[str, Any]) -> str:
     """What a checkpoint is good for: the items, all options, and what `identity` says of the model and the version."""
     digest = hashlib.sha256()
-    for name in (*items.names[:1].tolist(), *items.names[-1:].tolist()):
-        digest.update(str(name).encode())
-    arrays = (items.sequences.ids, items.starts, items.rows, items.pair_starts, items.place, items.label_prob)
-    for array in (*arrays, items.margin, items.weight, items.target):
+    arrays = (items.sequences.ids, items.sequences.starts, items.starts, items.rows, items.pair_starts, items.place)
+    for array in (*arrays, items.label_prob, items.margin, items.weight, items.target):
         digest.update(np.ascontiguousarray(array).tobytes())
     chosen = asdict(replace(options, tensorboard=""))
     return key_of({"items": digest.hexdigest(), "n": n_presentations, "options": chosen, "identity": dict(identity)})

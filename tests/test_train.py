@@ -306,6 +306,18 @@ def test_tensorboard_reads_what_the_log_says(encoder: Classifier, tmp_path: Path
     assert [event.value for event in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
 
 
+def test_a_run_that_stopped_early_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder, found = write_encoder(tmp_path / "backbone"), []
+    wild = replace(FAST, learning_rate=0.5, validation=0.25)
+    for _ in range(2):  # the second finds the last state of the first
+        classifier = new_classifier(folder, max_tokens=48, seed=0)
+        checkpoint = Checkpoint(tmp_path / "state.safetensors", "key")
+        facts = train(classifier.model, training_items(classifier), 40 * N_PAIRS, wild, checkpoint=checkpoint)
+        found.append((facts, weights(classifier)))
+    assert found[0][0] == found[1][0]
+    assert same(found[0][1], found[1][1])
+
+
 def test_validation_prompts_are_not_trained_on(encoder: Classifier) -> None:
     items = training_items(encoder)
     fitted, aside = _set_aside(items, replace(FAST, validation=0.25))
