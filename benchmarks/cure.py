@@ -54,7 +54,7 @@ class Case:
     def strengths(self, folds_by: str, is_verified: bool) -> pl.DataFrame:
         """strength.parquet of the labels as given, calibrated on 300 verified pairs or without any."""
         if folds_by not in self.votes:
-            chosen = {"members": N_MEMBERS, "folds_by": folds_by, "seed": self.seed}
+            chosen = {"members": N_MEMBERS, "folds": 2, "folds_by": folds_by, "seed": self.seed}
             self.votes[folds_by] = vote(self.clean, self.is_wrong, **chosen)
         answers = None
         if is_verified:

@@ -92,7 +92,10 @@ def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], 
     is_wrong, given = labelling.is_wrong, labelling.sample.turned(labelling.is_wrong)
     chosen: dict[str, Any] = {"members": N_MEMBERS, "seed": seed}
     out_of_fold = train_on(given, **chosen)
-    by_prompt, by_pair = votes_of(out_of_fold, given), votes_of(train_on(given, folds_by="pair", **chosen), given)
+    by_prompt, by_pair = (
+        votes_of(out_of_fold, given),
+        votes_of(train_on(given, folds=2, folds_by="pair", **chosen), given),
+    )
     in_sample = train_on(given, scoring="in-sample", **chosen)
     apart = given.inputs[given.index[:, 0]] - given.inputs[given.index[:, 1]]
     scores = {
@@ -105,6 +108,7 @@ def suspicions(labelling: Labelling, seed: int) -> tuple[dict[str, np.ndarray], 
         "in-sample mean": votes_of(in_sample, given).mean,
         "in-sample, averaged over training": along_path(apart, given, in_sample.plans[0].weight),
         "mean, folds by pair": by_pair.mean,
+        "mean, 5 folds by pair": votes_of(train_on(given, folds=5, folds_by="pair", **chosen), given).mean,
         "fused: folds by prompt and by pair": by_prompt.mean + by_pair.mean,
     }
     flagged = {}

@@ -9,6 +9,8 @@ from curate.policy import RESTS, Policy, load_policy, presets
 ENSEMBLES = ("head", "lora", "full")
 SCORINGS = ("out-of-fold", "in-sample")
 FOLDS_BY = ("prompt", "pair")
+# By pair a text's other pairs teach what it is worth: the more of them a model sees, the better (results/detection.md)
+DEFAULT_FOLDS = {"prompt": 2, "pair": 5}
 # S2: ten Llama-2-7B, each trained for one epoch on the same pairs in another order, learning rate 5e-6, batch 32
 VOTE_PRESETS: dict[str, dict[str, Any]] = {
     "secrets2": {
@@ -71,7 +73,10 @@ class VoteOptions(FineTuneOptions):
     )
     members: int = field(default=10, metadata={"help": "members of the ensemble: each has its own plan of folds"})
     folds: int = field(
-        default=2, metadata={"help": "folds of each member: it scores a pair by the model that never saw it"}
+        default=0,
+        metadata={
+            "help": "folds of each member: it scores a pair by the model that never saw it; 0 is 2, or 5 with --folds-by pair"
+        },
     )
     folds_by: str = field(default="prompt", metadata={"help": "what stays in one fold: prompt, or pair"})
     scoring: str = field(
@@ -108,7 +113,7 @@ class VoteOptions(FineTuneOptions):
             raise CurateError(
                 f"--jobs {self.jobs} --backbone {self.backbone!r}: give 1 job or more, and names between commas"
             )
-        if self.members < 1 or self.folds < 2:
+        if self.members < 1 or self.folds < 0 or self.folds == 1:
             raise CurateError(
                 f"--members {self.members} --folds {self.folds}: give at least 1 member and 2 folds "
                 "(--scoring in-sample for none)"
@@ -116,10 +121,11 @@ class VoteOptions(FineTuneOptions):
 
     @property
     def resolved(self) -> "VoteOptions":
-        """These options with the values of the preset where they have the default."""
+        """These options with the preset's values where they have the default, and the number of folds that 0 stands for."""
         default = VoteOptions()
         chosen = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
-        return VoteOptions(**{**VOTE_PRESETS.get(self.preset, {}), **chosen, "preset": "none"})
+        folds = self.folds or DEFAULT_FOLDS[self.folds_by]
+        return VoteOptions(**{**VOTE_PRESETS.get(self.preset, {}), **chosen, "preset": "none", "folds": folds})
 
     @property
     def features(self) -> FeatureOptions:

@@ -186,6 +186,7 @@ def recurring_share(index: Ints) -> float:
 
 def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPlan], tuple[int, ...]]:
     """Each member's fold plan, and one seed per model; all spawned from the run's one seed."""
+    options = options.resolved
     unit, teaches = units(pairs, options.folds_by), may_train(pairs)
     plans, seeds = [], []
     for member in np.random.SeedSequence(options.seed).spawn(options.members):
