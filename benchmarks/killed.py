@@ -72,7 +72,7 @@ def main() -> None:
         end="",
     )
     print("the same votes, byte for byte" if same else "OTHER VOTES")
-    raise SystemExit(0 if same else 1)
+    raise SystemExit(0 if same and n_killed == options.kills else 1)
 
 
 if __name__ == "__main__":

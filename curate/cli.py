@@ -12,18 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
+from click.core import ParameterSource
 
 from curate import pipeline
 from curate.errors import CurateError
 from curate.export import ExportOptions
 from curate.formats import LoadOptions, ReadOptions
 from curate.guarantee_words import guarantee_words
-from curate.options import DecideOptions, FeatureOptions, RetrainOptions, ScoreOptions, StrengthOptions, VoteOptions
+from curate.options import (
+    CheckOptions,
+    DecideOptions,
+    FeatureOptions,
+    RetrainOptions,
+    ScoreOptions,
+    StrengthOptions,
+    VoteOptions,
+)
 from curate.run import Run
 from curate.terminal import (
     printable,
     progress_bars,
+    show_checks,
     show_comparison,
     show_counts,
     show_evaluation,
@@ -80,8 +91,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _instance(cls: Any, given: dict[str, Any]) -> Any:
+    """The options dataclass of what was typed; the rest is its own defaults, or what a preset says."""
     names = {entry.name for entry in dataclasses.fields(cls)}
-    return cls(**{key: value for key, value in given.items() if key in names})
+    source = click.get_current_context().get_parameter_source
+    typed = {key: value for key, value in given.items() if key in names and source(key) != ParameterSource.DEFAULT}
+    return getattr(cls, "of", cls)(**typed)
 
 
 @contextmanager
@@ -122,19 +136,57 @@ def audit(
 
 
 @command
-def load(data: DataArgument, out: OutOption, loading: LoadOptions, overwrite: Overwrite = False) -> None:
-    """Read a preference dataset of any known format into a run folder."""
-    run = pipeline.load(data, out, loading, overwrite)
-    facts = run.stage("load")["facts"]
+def load(
+    data: DataArgument,
+    loading: LoadOptions,
+    out: Annotated[Path | None, typer.Option("--out", help="the run folder to write")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="say which format matches and why the others do not; write nothing")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Read a preference dataset of any known format into a run folder, or explain its format."""
+    if explain:
+        for line in pipeline.explain(data, loading):
+            typer.echo(printable(line))
+        return
+    if out is None:
+        raise CurateError("load: no run folder; add --out RUN, or --explain to see which format matches")
+    facts = pipeline.load(data, out, loading, overwrite).stage("load")["facts"]
     typer.echo(f"{facts['n_pairs']:,} pairs on {facts['n_groups']:,} prompts read as {facts['format']} into {out}")
+    for note in facts["notes"]:
+        typer.echo(f"note: {printable(note)}", err=True)
 
 
 @command
-def check(run: RunArgument, features: FeatureOptions, overwrite: Overwrite = False) -> None:  # noqa: ARG001
-    """Run the data checks: empty, identical, duplicate, contradicting, too long."""
+def check(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="a dataset as for curate audit, or a run folder")],
+    reading: ReadOptions,
+    features: FeatureOptions,
+    checking: CheckOptions,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: what was found, with all fixes")] = False,
+    overwrite: Overwrite = False,  # noqa: ARG001
+) -> None:
+    """Run the data checks alone, without any model: empty, identical, duplicate, contradicting, truncated, biased ...
+
+    Exit code for CI: 0 nothing worse than notes, 3 warnings, 4 errors (2: the data cannot be read). A run folder gets its
+    checks.parquet and exits with 0.
+    """
+    from curate.checks import EXIT_CODES, report_of
+
+    is_run = (Path(data) / "run.json").is_file()
     with progress_bars() as progress:
-        checked = pipeline.check(Run.open(run), features, progress)
-    show_counts(checked.stage("check")["facts"]["counts"], "pairs")
+        if is_run:
+            facts = pipeline.check(Run.open(data), features, progress, checking).stage("check")["facts"]
+        else:
+            facts = pipeline.check_data(data, reading, features, checking, progress)
+    found = report_of(facts)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show_warnings(facts)
+        show_checks(found)
+    raise SystemExit(0 if is_run else EXIT_CODES[found["severity"]])
 
 
 @command

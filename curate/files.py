@@ -144,14 +144,34 @@ def json_lines(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
 
 
 def json_list(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
-    """A JSON list of objects; a .json file that begins with an object is read as JSON lines."""
+    """A JSON list of objects, or ICAI's annotated pairs; another .json file that begins with an object is JSON lines."""
     data = stream.read()
     text = decode(data, path, 1)
-    if not text.lstrip().startswith("["):
+    if text.lstrip().startswith("["):
+        values = parse_json(text, path, 1)
+    elif (values := comparisons(text)) is None:
         yield from json_lines(io.BytesIO(data), path)
         return
-    for row, value in enumerate(parse_json(text, path, 1)):
+    for row, value in enumerate(values):
         yield f"row {row}", as_row(value, path, f"row {row}")
+
+
+def comparisons(text: str) -> list[Any] | None:
+    """The comparisons of ICAI's annotated pairs (one object), each with the file's annotators; None for other text.
+
+    >>> comparisons('{"metadata": {"default_annotator": "ann"}, "comparisons": [{"id": 1}]}')
+    [{'id': 1, 'default_annotator': 'ann', 'annotators': {}}]
+    """
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(whole, dict) or not isinstance(whole.get("comparisons"), list):
+        return None
+    metadata = whole.get("metadata")
+    default = metadata.get("default_annotator") if isinstance(metadata, dict) else None
+    shared = {"default_annotator": default, "annotators": whole.get("annotators", {})}
+    return [{**entry, **shared} if isinstance(entry, dict) else entry for entry in whole["comparisons"]]
 
 
 def csv_rows(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:

@@ -1,98 +1,32 @@
 """`read_pairs`: preference data of any known format, from a file, a folder, the Hub or memory, as the pair table.
 
-`FORMATS` is tried from top to bottom on the columns and types of the first rows; the first that fits reads all rows,
-and a row of another shape is an error that names it. What a pair does not carry whole goes to `extra`.
+The format is the first of `recognise.FORMATS` that fits the first rows; it reads all rows, and a row of another shape is
+an error that names it. What a pair does not carry whole goes to `extra`.
 """
 
-import base64
-import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
 import pyarrow as pa
 
-from curate import schemas
 from curate.errors import CurateError, unknown_choice
-from curate.files import PlacedRow, Row
-from curate.messages import TURN, message_column, text
+from curate.files import PlacedRow
+from curate.given_votes import n_score_lists
+from curate.messages import message_column
 from curate.pairs import PAIR_SCHEMA, heldout_groups, prompt_group
+from curate.ranked import PAIRS, GivenResponses, chosen_places, ranked_pairs
+from curate.recognise import FORMATS, columns_of, explain, recognise
+from curate.rows import GivenRow, column_mapping, given_rows, placed_error, placed_json, renamed
 from curate.schemas import GivenPair
 from curate.sources import Data, Source, open_source
 
 FIRST_ROWS = 100  # the format is recognised from this many rows
 CHUNK_ROWS = 4096  # rows that are Python objects at one time
-SIDES = ("chosen", "rejected")
-# How a CSV cell that is no text is read, by column.
-CELLS: dict[str, Callable[[str], Any]] = {"label": float, "votes": json.loads, "meta": json.loads}
-OWN_COLUMNS = ("prompt", *SIDES, "response_a", "response_b", *CELLS)
-
-
-def columns_of(rows: Sequence[Row]) -> list[str]:
-    """Every column of the first rows, in order of first appearance."""
-    return list(dict.fromkeys(str(name) for row in rows for name in row))
-
-
-def kind(rows: Sequence[Row], column: str) -> type | None:
-    """The type of a column's first value that is not null; None where there is none."""
-    return next((type(row[column]) for row in rows if row.get(column) is not None), None)
-
-
-def is_transcript(rows: Sequence[Row]) -> bool:
-    """Without a prompt, every text of the first rows holds a human and an assistant turn."""
-    texts = [row.get(side) for row in rows for side in SIDES]
-    return kind(rows, "prompt") is None and all(
-        isinstance(value, str) and set(TURN.findall(value)) == {"Human", "Assistant"} for value in texts
-    )
-
-
-def is_open_transcript(rows: Sequence[Row]) -> bool:
-    """Every prompt of the first rows begins with a turn and ends with an assistant turn that has yet to be written."""
-    prompts = [row.get("prompt") for row in rows]
-    return all(
-        isinstance(prompt, str) and TURN.match(prompt) and prompt.endswith(("\n\nAssistant:", "\n\nAssistant: "))
-        for prompt in prompts
-    )
-
-
-class Format(NamedTuple):
-    """A schema: the columns it needs, a rule on the first rows that have them, and its reader."""
-
-    needs: tuple[str, str]
-    fits: Callable[[Sequence[Row]], bool]
-    read: Callable[[Row], GivenPair]
-
-
-FORMATS = {
-    "neutral": Format(("response_a", "response_b"), lambda _: True, schemas.neutral),
-    "hh": Format(SIDES, is_transcript, schemas.hh),
-    "hh-prompt": Format(SIDES, is_open_transcript, schemas.hh_prompt),
-    "conversational": Format(SIDES, lambda rows: kind(rows, "prompt") is list, schemas.conversational),
-    "mixed": Format(SIDES, lambda rows: (kind(rows, "prompt"), kind(rows, "chosen")) == (str, list), schemas.mixed),
-    "conversational-implicit": Format(
-        SIDES,
-        lambda rows: (kind(rows, "prompt"), kind(rows, "chosen")) == (None, list),
-        schemas.conversational_implicit,
-    ),
-    "standard-implicit": Format(SIDES, lambda rows: kind(rows, "prompt") is None, schemas.standard_implicit),
-    "standard": Format(SIDES, lambda _: True, schemas.standard),
-}
-
-
-def recognise(rows: Sequence[Row]) -> str:
-    """The name of the first format that fits the first rows."""
-    found = columns_of(rows)
-    for name, form in FORMATS.items():
-        if set(form.needs) <= set(found) and form.fits(rows):
-            return name
-    raise CurateError(
-        f"found columns {', '.join(found) or '(none)'}; expected chosen and rejected, or response_a, response_b and "
-        "label; name yours with --columns chosen=NAME,rejected=NAME"
-    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +38,24 @@ class ReadOptions:
         default="", metadata={"help": "columns with other names, ours=yours: chosen=preferred,rejected=other"}
     )
     split: str = field(default="train", metadata={"help": "the split to read, and its name in pair ids"})
+    pairs: str = field(
+        default="all",
+        metadata={
+            "help": f"rated and ranked responses: {'; '.join(f'{name} ({what})' for name, what in PAIRS.items())}"
+        },
+    )
+    min_gap: float = field(
+        default=0.0,
+        metadata={
+            "help": "rated and ranked responses: leave out pairs whose ratings or ranks are closer; 0 keeps ties"
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.pairs not in PAIRS:
+            raise unknown_choice("--pairs", self.pairs, PAIRS)
+        if not 0 <= self.min_gap < float("inf"):
+            raise CurateError(f"--min-gap {self.min_gap:g}: give 0 or more, in the unit of the ratings or ranks")
 
 
 @dataclass(frozen=True)
@@ -113,6 +65,10 @@ class LoadOptions(ReadOptions):
     heldout_share: float = field(
         default=0.1, metadata={"help": "share of the prompts set aside for evaluation; no member trains on them"}
     )
+    score_lists: bool = field(
+        default=True,
+        metadata={"help": "lists of an ensemble's scores in the data (hh-rlhf-strength-cleaned) are the votes"},
+    )
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
 
 
@@ -121,6 +77,7 @@ class Loaded:
     """A dataset as the pair table, and what reading it showed.
 
     `form` is how texts were given and should be written again: "standard" (strings) or "conversational" (messages).
+    `n_score_lists` is how many members' votes the data brings in `scores_chosen` and `scores_rejected` of `extra`.
     """
 
     pairs: pl.DataFrame
@@ -128,12 +85,14 @@ class Loaded:
     format: str
     n_rows: int
     notes: list[str]
+    n_score_lists: int = 0
 
 
 def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
     """The pairs of a file, a folder of shards, a hub id, or a polars, pandas or `datasets` table, in its order.
 
-    Raises CurateError with the place of the first row that cannot be read; no row is skipped.
+    Raises CurateError with the place of the first row that cannot be read; no row is skipped. Rated and ranked responses
+    become pairs in the order of their prompts; those that no pair is made of are counted in the notes.
     """
     if not 0 <= options.heldout_share < 1:
         raise CurateError(f"heldout share is {options.heldout_share}; expected --heldout-share from 0 to below 1")
@@ -143,47 +102,110 @@ def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
         return _loaded(source, yours, options)
 
 
+def explain_format(data: "Data", options: ReadOptions = ReadOptions()) -> list[str]:
+    """One line per format: why it matches the first rows of a dataset, or why not. Nothing more is read."""
+    ours = column_mapping(options.columns)
+    if options.format not in ("auto", *FORMATS):
+        raise unknown_choice("format", options.format, ["auto", *FORMATS])
+    source = open_source(data, options.split)
+    with closing(source.rows):
+        rows = [row for _, row in islice(source.rows, FIRST_ROWS)]
+    return [f"{source.name}:{source.split}", *explain([renamed(row, ours) for row in rows], options.format)]
+
+
 def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions) -> Loaded:
     """The pair table of a source's rows, a chunk at a time."""
     first = list(islice(source.rows, FIRST_ROWS))
     name = format_of(source, first, yours, options.format)
-    rows = chain(first, source.rows)
-    chunks: list[pl.DataFrame] = []
-    n_rows, n_partly, is_text = 0, 0, True
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        given = [read_row(placed, FORMATS[name].read, yours, source.is_untyped) for placed in chunk]
-        chunks.append(pair_table(given, source, n_rows))
-        n_rows += len(chunk)
-        n_partly += sum(not pair.carried.issuperset(FORMATS[name].needs) for pair, _ in given)
-        is_text = is_text and all(pair.is_text for pair, _ in given)
-    pairs = pl.concat(chunks, rechunk=True)
-    heldout = heldout_groups(pairs["group"], options.heldout_share, options.seed)
-    pairs = pairs.with_columns(is_heldout=pl.col("group").is_in(heldout))
-    notes = list(source.notes)
-    if n_partly:
-        notes.append(f"{n_partly} rows hold more than plain text (typed parts, tool calls); extra keeps them as given")
+    form, seen = FORMATS[name], Counter[str]()
+    given = given_rows(chain(first, source.rows), form, yours, source.is_untyped, seen)
+    pairs = as_pairs(by_prompt(given) if form.is_by_prompt else given, name, options, seen)
+    chunks = [pair_table(chunk, source) for chunk in iter(lambda: list(islice(pairs, CHUNK_ROWS)), [])]
+    if not chunks:
+        raise CurateError(
+            f"{source.name}: read as {name}, gives no pair; expected two responses to a prompt"
+            + (f" that are rated {options.min_gap:g} or more apart (--min-gap)" if options.min_gap else "")
+        )
+    table = pl.concat(chunks, rechunk=True)
+    heldout = heldout_groups(table["group"], options.heldout_share, options.seed)
+    table = table.with_columns(is_heldout=pl.col("group").is_in(heldout))
+    notes = [*source.notes, *notes_of(seen, options)]
+    as_given = "standard" if seen["text rows"] == seen["rows"] else "conversational"
+    n_members = n_score_lists(table) if name == "strength" and options.score_lists else 0
+    if n_members:
+        notes.append(
+            f"the scores of {n_members} models came with the data and are the votes; --no-score-lists trains ours"
+        )
     if options.heldout_share and not heldout:
         notes.append("too few prompts to hold any out, so retrain asks for --test")
-    return Loaded(pairs, "standard" if is_text else "conversational", name, n_rows, notes)
+    return Loaded(table, as_given, name, seen["rows"], notes, n_members)
 
 
-def column_mapping(columns: str) -> dict[str, str]:
-    """Our name of each column that is named otherwise in the data, from `ours=yours,...`.
+def notes_of(seen: Mapping[str, int], options: ReadOptions) -> list[str]:
+    """What reading showed, in words."""
+    sentences = {
+        "part rows": "rows hold more than plain text (typed parts, tool calls); extra keeps them as given",
+        "listed pairs": f"pairs were made of {seen['responses']:,} responses to {seen['prompts']:,} prompts "
+        f"(--pairs {options.pairs}: {PAIRS[options.pairs]})",
+        "close pairs": f"pairs whose ratings are less than --min-gap {options.min_gap:g} apart are left out",
+        "single responses": "prompts with fewer than two responses give no pair",
+    }
+    return [f"{seen[name]:,} {sentence}" for name, sentence in sentences.items() if seen[name]]
 
-    >>> column_mapping("chosen=preferred, rejected=other")
-    {'preferred': 'chosen', 'other': 'rejected'}
+
+def by_prompt(rows: Iterable[GivenRow]) -> Iterator[GivenRow]:
+    """Rows that hold one response each as one row per prompt, which has the number and place of the prompt's first.
+
+    The other columns of a row, and its number as `row`, are its response's own.
     """
-    ours: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in columns.split(","))):
-        own, equals, given = (part.strip() for part in entry.partition("="))
-        if not (own and equals and given):
-            raise CurateError(f"--columns: {entry!r} is not ours=yours; type for example --columns chosen=preferred")
-        if own not in OWN_COLUMNS:
-            raise unknown_choice("column in --columns", own, OWN_COLUMNS)
-        if given in ours or own in ours.values():
-            raise CurateError(f"--columns: {own if own in ours.values() else given!r} is there twice; name each once")
-        ours[given] = own
-    return ours
+    prompts: dict[bytes, GivenRow] = {}
+    for row in rows:
+        assert isinstance(row.given, GivenResponses)
+        (response,) = row.given.responses
+        placed_json(row.place, row.rest)  # so that an error names this row
+        first = prompts.setdefault(
+            orjson.dumps(row.given.prompt), row._replace(given=row.given._replace(responses=[]), rest={})
+        )
+        assert isinstance(first.given, GivenResponses)
+        first.given.responses.append(response._replace(own={"row": row.number, **row.rest}))
+    yield from prompts.values()
+
+
+def as_pairs(
+    rows: Iterable[GivenRow], name: str, options: ReadOptions, seen: Counter[str]
+) -> Iterator[tuple[str, GivenPair, str]]:
+    """Each pair with the end of its id (`row` or `row:i-j`) and its `extra`; counts what lists gave in `seen`."""
+    is_choice = options.pairs != "all" or options.min_gap > 0
+    for row in rows:
+        if isinstance(row.given, GivenResponses):
+            pairs = listed_pairs(row.given, options, seen)
+        elif is_choice:
+            raise CurateError(
+                f"{row.place}: --pairs and --min-gap choose among rated or ranked responses, and {name} holds pairs; "
+                "leave them out"
+            )
+        else:
+            pairs = [row.given]
+        for pair in pairs:
+            number = f"{row.number}:{pair.place}" if pair.place else f"{row.number}"
+            yield number, pair, placed_json(row.place, {**row.rest, **pair.own})
+
+
+def listed_pairs(given: GivenResponses, options: ReadOptions, seen: Counter[str]) -> list[GivenPair]:
+    """The pairs of the responses to a prompt; counts them, and what was left out, in `seen`."""
+    pairs = ranked_pairs(given, options.pairs, options.min_gap)
+    grades = [response.grade for response in given.responses]
+    n_possible = len(chosen_places(grades, options.pairs, 0.0)) if options.min_gap else len(pairs)
+    seen.update(
+        {
+            "prompts": 1,
+            "responses": len(grades),
+            "listed pairs": len(pairs),
+            "close pairs": n_possible - len(pairs),
+            "single responses": int(len(grades) < 2),
+        }
+    )
+    return pairs
 
 
 def format_of(source: Source, first: Sequence[PlacedRow], ours: Mapping[str, str], given: str) -> str:
@@ -199,73 +221,14 @@ def format_of(source: Source, first: Sequence[PlacedRow], ours: Mapping[str, str
     try:
         return recognise([renamed(row, ours) for row in rows]) if given == "auto" else given
     except CurateError as error:
-        raise CurateError(f"{place}: {error}") from None
+        raise placed_error(place, error) from None
 
 
-def own_names(row: Row, ours: Mapping[str, str]) -> dict[str, str]:
-    """Our name of each column of a row; a column whose name another one takes over by --columns has none.
-
-    >>> own_names({"chosen": 1, "preferred": 2, "id": 3}, {"preferred": "chosen"})
-    {'preferred': 'chosen', 'id': 'id'}
-    """
-    taken = set(ours.values())
-    return {name: ours.get(name, name) for name in row if name in ours or name not in taken}
-
-
-def renamed(row: Row, ours: Mapping[str, str]) -> Row:
-    """A row under our column names."""
-    return {own: row[name] for name, own in own_names(row, ours).items()}
-
-
-def read_row(
-    placed: PlacedRow, read: Callable[[Row], GivenPair], ours: Mapping[str, str], is_untyped: bool
-) -> tuple[GivenPair, str]:
-    """The pair of a row and the JSON of what it does not carry; an error in it says where the row is."""
-    place, row = placed
-    names = own_names(row, ours)
-    if is_untyped:
-        row = typed(row, names)
-    try:
-        pair = read({own: row[name] for name, own in names.items()})
-        return pair, extra_json({name: value for name, value in row.items() if names.get(name) not in pair.carried})
-    except CurateError as error:
-        raise CurateError(f"{place}: {error}") from None
-
-
-def typed(row: Row, names: Mapping[str, str]) -> Row:
-    """A CSV row with the number in its label cell and the JSON in its votes and meta cells; other text stays text."""
-    values = dict(row)
-    for name, own in names.items():
-        with suppress(ValueError):
-            values[name] = CELLS.get(own, str)(row[name])
-    return values
-
-
-def extra_json(extra: Row) -> str:
-    """Canonical JSON of the columns that a pair does not carry; NaN becomes null, dates text, bytes base64 text."""
-    if not extra:
-        return "{}"
-    try:
-        return orjson.dumps(extra, default=as_text, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError as error:
-        reason = str(error)
-    try:  # integers over 64 bits
-        written = json.dumps(extra, sort_keys=True, ensure_ascii=False, allow_nan=False, default=as_text)
-        return text(written, "another column")
-    except (TypeError, ValueError, RecursionError):
-        raise CurateError(f"another column cannot be written as JSON ({reason}); mend or remove it") from None
-
-
-def as_text(value: object) -> str:
-    """The text of a value that JSON has no type for."""
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
-
-
-def pair_table(given: Sequence[tuple[GivenPair, str]], source: Source, start: int) -> pl.DataFrame:
-    """The pair table of some rows, the first of which is row `start`; nothing is held out yet."""
-    pairs = [pair for pair, _ in given]
+def pair_table(found: Sequence[tuple[str, GivenPair, str]], source: Source) -> pl.DataFrame:
+    """The pair table of pairs, each with the end of its id and its `extra`; nothing is held out yet."""
+    numbers, pairs, extras = zip(*found, strict=True)
     columns = {
-        "pair_id": [f"{source.name}:{source.split}:{row}" for row in range(start, start + len(pairs))],
+        "pair_id": [f"{source.name}:{source.split}:{number}" for number in numbers],
         "prompt": message_column("prompt", [pair.prompt for pair in pairs]),
         "chosen": message_column("chosen", [pair.chosen for pair in pairs]),
         "rejected": message_column("rejected", [pair.rejected for pair in pairs]),
@@ -275,6 +238,6 @@ def pair_table(given: Sequence[tuple[GivenPair, str]], source: Source, start: in
         "votes": pl.Series(pa.array([pair.votes for pair in pairs], pa.large_list(pa.float64()))),
         "annotators": pl.Series(pa.array([pair.annotators for pair in pairs], pa.large_list(pa.large_string()))),
         "source": [source.name] * len(pairs),
-        "extra": [extra for _, extra in given],
+        "extra": list(extras),
     }
     return pl.DataFrame(columns, schema=PAIR_SCHEMA)

@@ -65,7 +65,7 @@ def message(value: Any, name: str) -> Message:
         found = f"an object with {', '.join(map(str, value))}" if isinstance(value, dict) else describe(value)
         raise CurateError(f"{name} is {found}; expected a message with role and content")
     content = value.get("content")
-    if content is None and value.get("tool_calls"):
+    if content is None and (value.get("tool_calls") or value.get("function_call")):
         content = ""
     elif isinstance(content, list | tuple):
         content = "".join(part_text(part, f"{name}.content[{position}]") for position, part in enumerate(content))

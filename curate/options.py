@@ -1,6 +1,7 @@
 """The options of the stages that need numpy or torch, here so that the command line can show them without loading either."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from curate.errors import CurateError, unknown_choice
@@ -47,6 +48,17 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True)
+class CheckOptions:
+    """What the data checks look for beside what they always do."""
+
+    near: bool = field(default=True, metadata={"help": "look for near-duplicates too"})
+    against: str | None = field(
+        default=None,
+        metadata={"help": "also look for overlap with this file, folder or hub id (a test set, a benchmark)"},
+    )
+
+
+@dataclass(frozen=True)
 class FineTuneOptions:
     """How a backbone is fine-tuned, whoever asks for it: a member of an ensemble or the final reward model."""
 
@@ -58,6 +70,13 @@ class FineTuneOptions:
     )
     batch_size: int = field(default=16, metadata={"help": "pairs per step of fine-tuning"})
     lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA matrices (lora)"})
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epochs < inf and 0 <= self.learning_rate < inf and self.batch_size > 0 and self.lora_rank > 0):
+            raise CurateError(
+                f"--epochs {self.epochs:g} --learning-rate {self.learning_rate:g} --batch-size {self.batch_size} --lora-rank "
+                f"{self.lora_rank}: epochs are above 0, the learning rate is 0 or more, batch size and rank are 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,7 @@ class VoteOptions(FineTuneOptions):
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for value, what, choices in (
             (self.preset, "--preset", ("none", *VOTE_PRESETS)),
             (self.ensemble, "--ensemble", ENSEMBLES),
@@ -119,13 +139,15 @@ class VoteOptions(FineTuneOptions):
                 "(--scoring in-sample for none)"
             )
 
+    @classmethod
+    def of(cls, **given: Any) -> "VoteOptions":
+        """These options, and those of the preset among them where they say nothing."""
+        return cls(**{**VOTE_PRESETS.get(given.get("preset", "none"), {}), **given})
+
     @property
-    def resolved(self) -> "VoteOptions":
-        """These options with the preset's values where they have the default, and the number of folds that 0 stands for."""
-        default = VoteOptions()
-        chosen = {name: value for name, value in asdict(self).items() if value != getattr(default, name)}
-        folds = self.folds or DEFAULT_FOLDS[self.folds_by]
-        return VoteOptions(**{**VOTE_PRESETS.get(self.preset, {}), **chosen, "preset": "none", "folds": folds})
+    def n_folds(self) -> int:
+        """Folds of each member out of fold."""
+        return self.folds or DEFAULT_FOLDS[self.folds_by]
 
     @property
     def features(self) -> FeatureOptions:
@@ -241,23 +263,27 @@ class TrainOptions(FineTuneOptions):
     seed: int = field(default=0, metadata={"help": "seed of every random choice"})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, choices in TRAIN_CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown_choice(f"--{name.replace('_', '-')}", getattr(self, name), choices)
-        if self.epochs <= 0 or self.batch_size < 1 or self.lora_rank < 1 or self.micro_batch < 0:
-            raise CurateError(
-                f"--epochs {self.epochs:g} --batch-size {self.batch_size} --lora-rank {self.lora_rank} --micro-batch "
-                f"{self.micro_batch}: epochs are above 0, batch size and rank are 1 or more, micro batches 0 or more"
-            )
+        for name in ("contrastive_weight", "centring", "language", "micro_batch"):
+            if not 0 <= getattr(self, name) < inf:
+                raise CurateError(f"--{name.replace('_', '-')} {getattr(self, name):g}: give 0 or more")
         if not 0 <= self.warmup < 1 or not 0 <= self.validation <= 0.5:
             raise CurateError(
                 f"--warmup {self.warmup:g} --validation {self.validation:g}: give shares of the steps below 1 and of the "
                 "prompts up to 0.5"
             )
-        if self.form in ("plackett-luce", "pointwise") and (self.soft_label != "smooth" or self.centring):
-            raise CurateError(
-                f"--soft-label forward and --centring are terms of pairs, which --form {self.form} has not"
-            )
+        of_pairs = {
+            "--soft-label forward": self.soft_label != "smooth",
+            "--centring": self.centring > 0,
+            "--language": self.language > 0,
+            "--contrastive-on differences": self.contrastive_on != "responses",
+        }
+        for name, is_given in of_pairs.items():
+            if is_given and self.form in ("plackett-luce", "pointwise"):
+                raise CurateError(f"{name}: a term of pairs, which --form {self.form} has not; leave it out")
 
 
 @dataclass(frozen=True)

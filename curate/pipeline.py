@@ -6,6 +6,7 @@ so that asking for help is quick and reading a dataset never loads torch.
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,12 +16,19 @@ from typing import Any
 
 import polars as pl
 
-from curate import checks as checks_stage
 from curate import export as export_stage
 from curate import policy as policy_stage
 from curate.errors import CurateError
-from curate.formats import Loaded, LoadOptions, ReadOptions, read_pairs
-from curate.options import DecideOptions, FeatureOptions, RetrainOptions, ScoreOptions, StrengthOptions, VoteOptions
+from curate.formats import Loaded, LoadOptions, ReadOptions, explain_format, read_pairs
+from curate.options import (
+    CheckOptions,
+    DecideOptions,
+    FeatureOptions,
+    RetrainOptions,
+    ScoreOptions,
+    StrengthOptions,
+    VoteOptions,
+)
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
 from curate.sources import files_of_rows
@@ -62,6 +70,11 @@ def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOpt
         write_parquet(loaded.pairs, run.path / "pairs.parquet")
         run.record("load", asdict(options), [run.path / "pairs.parquet"], len(loaded.pairs), _load_facts(loaded))
     return run
+
+
+def explain(data: Data, reading: ReadOptions = ReadOptions()) -> list[str]:
+    """One line per format: why it is the one that a dataset is read as, or why not; nothing is written."""
+    return explain_format(data, reading)
 
 
 def _fingerprint(data: Data, split: str) -> str | None:
@@ -107,38 +120,89 @@ def _load_facts(loaded: Loaded) -> dict[str, Any]:
         "n_graded": int(pairs["label_strength"].is_not_null().sum()),
         "n_with_votes": int(pairs["votes"].list.len().fill_null(0).gt(0).sum()),
         "notes": list(loaded.notes),
+        "n_score_lists": loaded.n_score_lists,
     }
 
 
-def check(run: Run, options: FeatureOptions = FeatureOptions(), progress: Progress = no_progress) -> Run:
+def check(
+    run: Run,
+    options: FeatureOptions = FeatureOptions(),
+    progress: Progress = no_progress,
+    checking: CheckOptions = CheckOptions(),
+) -> Run:
     """Run every data check (checks.parquet); lengths are in tokens of the backbone that will vote."""
     from rm_ensemble.backbone import backbone_identity
-    from rm_ensemble.batches import token_lengths
 
-    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens}
+    against = (
+        {"against": checking.against, "other": _fingerprint(checking.against, "train")} if checking.against else {}
+    )
+    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, "near": checking.near, **against}
     if run.is_fresh("check", used):
         return run
     pairs = run.read("pairs")
-    progress("check", 0, len(pairs))
-    lengths = token_lengths(pairs, options)
-    table = checks_stage.checks(pairs, lengths)
-    facts = checks_stage.check_facts(pairs, table, lengths, options)
+    table, facts = _checked(pairs, options, checking, progress)
     with run.lock():
         write_parquet(table, run.path / "checks.parquet")
         run.record("check", used, [run.path / "checks.parquet"], len(table), facts)
-    progress("check", len(pairs), len(pairs))
     return run
 
 
+def check_data(
+    data: Data,
+    reading: ReadOptions = ReadOptions(),
+    options: FeatureOptions = FeatureOptions(),
+    checking: CheckOptions = CheckOptions(),
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Run every data check on a dataset and return what was found, as JSON values; no model is run, nothing is written."""
+    pairs = _all_pairs(data, reading)
+    facts = _checked(pairs, options, checking, progress)[1]
+    return {"n_groups": pairs["group"].n_unique(), **facts}
+
+
+def _checked(
+    pairs: pl.DataFrame, options: FeatureOptions, checking: CheckOptions, progress: Progress
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The columns of the checks, and what was found."""
+    from curate import checks as checks_stage
+    from curate.check_overlap import overlap_facts
+
+    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions())
+    progress("check", 0, len(pairs))
+    table = checks_stage.check_table(pairs, _token_lengths(pairs, options, progress), checking.near, other)
+    checked = checks_stage.run_checks(table)
+    facts = checks_stage.check_facts(table, checked, options)
+    progress("check", len(pairs), len(pairs))
+    return checked, facts | ({} if other is None else {"against": overlap_facts(table, other, str(checking.against))})
+
+
+def _token_lengths(pairs: pl.DataFrame, options: FeatureOptions, progress: Progress) -> pl.DataFrame:
+    """The token lengths of every pair that they can matter for, and null and false for the rest, in the order of `pairs`."""
+    from curate.check_lengths import CHUNK, needs_tokens
+    from rm_ensemble.batches import token_lengths
+
+    asked = pairs.filter(needs_tokens(pairs, options.max_tokens))
+    parts = []
+    for start in range(0, len(asked), CHUNK):
+        parts.append(token_lengths(asked.slice(start, CHUNK), options))
+        progress("tokenise", min(start + CHUNK, len(asked)), len(asked))
+    found = pairs.select("pair_id").join(pl.concat(parts), on="pair_id", how="left", maintain_order="left")
+    return found.with_columns(pl.col("is_prompt_cut", "is_response_cut", "is_equal_after_cut").fill_null(False))
+
+
 def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no_progress) -> Run:
-    """Train the ensemble and let every member vote on every pair (votes/member-*.parquet)."""
+    """Train the ensemble and let every member vote on every pair (votes/member-*.parquet).
+
+    Where the data brings the votes of an ensemble (`n_score_lists`), those are taken and nothing is trained.
+    """
     from rm_ensemble.backbone import backbone_identity
     from rm_ensemble.votes import vote as vote_pairs
 
-    options = options.resolved
+    if _n_given_votes(run):
+        return _take_given_votes(run)
     found = [backbone_identity(name) for name in options.backbones]
     backbones = {name: ",".join(each[name] for each in found) for name in ("backbone", "backbone_files")}
-    used = {**asdict(options), "jobs": 1, "blocks": options.features.blocks, **backbones}
+    used = {**asdict(options), "folds": options.n_folds, "jobs": 1, "blocks": options.features.blocks, **backbones}
     if run.is_fresh("vote", used):
         return run
     pairs = run.read("pairs")
@@ -148,6 +212,39 @@ def vote(run: Run, options: VoteOptions = VoteOptions(), progress: Progress = no
         members = sorted((run.path / "votes").glob("member-*.parquet"))
         run.record("vote", used, members, len(pairs), facts)
     return run
+
+
+def _n_given_votes(run: Run) -> int:
+    """How many members' votes the data brought."""
+    return int(run.stage("load").get("facts", {}).get("n_score_lists", 0))
+
+
+def _take_given_votes(run: Run) -> Run:
+    """Write the votes that the data brought as those of an ensemble (votes/member-*.parquet)."""
+    from curate.given_votes import member_votes
+    from rm_ensemble.votes import _facts as vote_facts
+
+    used = {"ensemble": "given", "scoring": "given", "members": _n_given_votes(run)}
+    if run.is_fresh("vote", used):
+        return run
+    pairs = run.read("pairs")
+    tables = member_votes(pairs)
+    with run.lock():
+        shutil.rmtree(run.path / "votes", ignore_errors=True)
+        members = [run.path / "votes" / f"member-{number:02d}.parquet" for number in range(len(tables))]
+        for table, file in zip(tables, members, strict=True):
+            write_parquet(table, file)
+        run.record("vote", used, members, len(pairs), vote_facts(pairs, tables))
+    return run
+
+
+def _refuse_given_votes(run: Run, policy: policy_stage.Policy, is_verified: bool) -> None:
+    """Votes that came with the data give no label_prob until some pairs are verified; a policy that needs it is refused."""
+    if _n_given_votes(run) and policy.needs and not is_verified:
+        raise CurateError(
+            f"policy {policy.name} needs {policy.needs}, and the votes came with the data: nothing says whether their models had "
+            "seen these labels; choose a secrets2-* policy, add --verified FILE, or train our own members with --no-score-lists"
+        )
 
 
 def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, overwrite: bool = False) -> pl.DataFrame:
@@ -166,10 +263,11 @@ def strength(run: Run, options: StrengthOptions = StrengthOptions()) -> Run:
     from curate.strength import read_votes, strength_table
     from curate.verified import read_verified
 
-    is_probability = run.options("vote")["scoring"] == "out-of-fold"
+    scoring = run.options("vote")["scoring"]
+    is_probability = scoring == "out-of-fold"
     verified = None
     if options.verified is not None:
-        if not is_probability:
+        if scoring == "in-sample":
             raise CurateError(f"--verified {options.verified}: {IN_SAMPLE}; vote with --scoring out-of-fold")
         verified = read_verified(Path(options.verified), run.read("pairs"))
     used = {} if verified is None else {"verified": key_of(verified.to_list())}
@@ -196,7 +294,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     run.stage("check")
     if options.verified is not None:
         strength(run, StrengthOptions(options.verified))
-    run.stage("strength")
+    _refuse_given_votes(run, policy, "verified" in run.options("strength"))
     max_wrong_flips = options.max_wrong_flips or DEFAULT_MAX_WRONG_FLIPS
     levels = {"max_wrong_flips": max_wrong_flips, "max_wrong_kept": options.max_wrong_kept}
     used = {"policy": policy.name, "rules": key_of(asdict(policy)), **levels, "rest": options.rest}
@@ -254,9 +352,9 @@ def audit(
     from curate.verified import read_verified
 
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
-    vote_options = vote_options.resolved
     _refuse_before_work(vote_options, decide_options)
     run = load(data, out, load_options, overwrite)
+    _refuse_given_votes(run, decide_options.chosen, decide_options.verified is not None)
     if decide_options.verified is not None:
         read_verified(Path(decide_options.verified), run.read("pairs"))  # refused before the long stages
     check(run, vote_options.features, progress)
@@ -278,7 +376,8 @@ def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:
         raise CurateError(policy_stage.missing(policy))
     if deciding.verified is not None and not Path(deciding.verified).is_file():
         raise CurateError(f"--verified {deciding.verified}: no such file; draw one with curate sample and answer it")
-    find_backbone(voting.backbone)
+    for name in voting.backbones:
+        find_backbone(name)
     compute_dtype(voting.dtype, compute_device())
 
 
@@ -290,7 +389,8 @@ def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:
         known = ", ".join(sorted(set().union(*fields)))
         raise CurateError(f"unknown option {sorted(unknown)[0]!r}: choose from {known}")
     return [
-        cls(**{name: given[name] for name in names & set(given)}) for cls, names in zip(classes, fields, strict=True)
+        getattr(cls, "of", cls)(**{name: given[name] for name in names & set(given)})
+        for cls, names in zip(classes, fields, strict=True)
     ]
 
 
@@ -479,6 +579,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "compare", "decide", "evaluate", "export", "load", "report", "retrain", "sample", "score", "sql",
-    "strength", "vote",
+    "audit", "check", "check_data", "compare", "decide", "evaluate", "explain", "export", "load", "report", "retrain",
+    "sample", "score", "sql", "strength", "vote",
 ]  # fmt: skip

@@ -222,7 +222,7 @@ class Run:
 
     def clear(self) -> None:
         """Remove the run's own files, and nothing else that may lie in the folder."""
-        for name in ("features", "votes"):
+        for name in ("features", "votes", "members"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in ("pairs", "checks", "strength", "decisions"):
             (self.path / f"{name}.parquet").unlink(missing_ok=True)

@@ -1,14 +1,18 @@
-"""Schemas of preference data: one reader function each, which says what pair a row holds.
+"""Schemas that say which response was chosen: one reader function each, which says what pair a row holds.
 
-The columns that a reader names in `carried` are given back whole by the pair; all others go to `extra`.
+The columns that a reader names in `carried` are given back whole by the pair; all others go to `extra`. Schemas of two
+compared responses are in ab_schemas.py, those of rated and ranked responses in ranked.py.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from curate.errors import CurateError
 from curate.files import Row
 from curate.messages import (
+    TURN,
     Message,
     as_messages,
     describe,
@@ -18,6 +22,16 @@ from curate.messages import (
     split_text,
     text,
     transcript_turns,
+)
+
+SIDES = ("chosen", "rejected")
+SCORE_LISTS = ("chosen score list", "rejected score list")
+# Columns in which data sets rate the chosen and the rejected response.
+RATINGS = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen_score", "rejected_score"),
+    ("chosen-rating", "rejected-rating"),
 )
 
 
@@ -32,27 +46,8 @@ class GivenPair(NamedTuple):
     label_strength: float | None = None
     votes: list[float] | None = None
     annotators: list[str] | None = None
-
-
-def neutral(row: Row) -> GivenPair:
-    """`prompt`, `response_a`, `response_b` and `label` from 0 to 1 (1 = a preferred), optional `votes`, `meta`."""
-    given = {name: cell(row, name) for name in ("prompt", "response_a", "response_b")}
-    prompt = as_messages(given["prompt"], "prompt", "user")
-    chosen, rejected = (as_messages(given[name], name, "assistant") for name in ("response_a", "response_b"))
-    label = share(cell(row, "label"), "label")
-    votes = [share(vote, f"votes[{position}]") for position, vote in enumerate(listed(row.get("votes") or [], "votes"))]
-    if label < 0.5:
-        chosen, rejected, votes = rejected, chosen, [1 - vote for vote in votes]
-    return GivenPair(
-        prompt,
-        chosen,
-        rejected,
-        plain_columns(given) | {"label", "votes"},
-        is_text=all(isinstance(value, str) for value in given.values()),
-        label_strength=None if label in (0, 1) else max(label, 1 - label),
-        votes=votes or None,
-        annotators=annotators(row, len(votes)),
-    )
+    own: Mapping[str, Any] = MappingProxyType({})  # what `extra` says of the pair beside the row's other columns
+    place: str = ""  # `i-j`, chosen and rejected, where one row or prompt gives several pairs
 
 
 def hh(row: Row) -> GivenPair:
@@ -67,15 +62,21 @@ def hh(row: Row) -> GivenPair:
 
 def hh_prompt(row: Row) -> GivenPair:
     """hh-rlhf with the prompt apart: a transcript up to an open `Assistant:` in `prompt`, the responses as text."""
-    turns = transcript(cell(row, "prompt"), "prompt")
+    turns, is_whole = open_transcript(cell(row, "prompt"), "prompt")
+    chosen, rejected = ([{"role": "assistant", "content": text(cell(row, side), side)}] for side in SIDES)
+    return GivenPair(turns, chosen, rejected, {*SIDES, "prompt"} if is_whole else set(SIDES))
+
+
+def open_transcript(value: Any, name: str) -> tuple[list[Message], bool]:
+    """The turns of a transcript up to an open `Assistant:`, and whether they give the text back.
+
+    >>> open_transcript("\\n\\nHuman: Sky?\\n\\nAssistant:", "prompt")
+    ([{'role': 'user', 'content': 'Sky?'}], True)
+    """
+    turns = transcript(value, name)
     if turns[-1] == {"role": "assistant", "content": ""}:
         turns.pop()
-    given = row["prompt"].removesuffix(" ").removesuffix("\n\nAssistant:")
-    chosen, rejected = (
-        [{"role": "assistant", "content": text(cell(row, side), side)}] for side in ("chosen", "rejected")
-    )
-    carried = {"prompt"} if render_transcript(turns) == given else set()
-    return GivenPair(turns, chosen, rejected, {"chosen", "rejected"} | carried)
+    return turns, render_transcript(turns) == value.removesuffix(" ").removesuffix("\n\nAssistant:")
 
 
 def transcript(value: Any, name: str) -> list[Message]:
@@ -140,6 +141,79 @@ def mixed(row: Row) -> GivenPair:
     return pair._replace(carried=pair.carried | ({"prompt"} if pair.prompt == prompt else set()))
 
 
+def openai(row: Row) -> GivenPair:
+    """OpenAI style (ms-swift): `messages`, the last of them the chosen response, and the other in `rejected_response`."""
+    given = {"messages": listed(cell(row, "messages"), "messages"), "rejected_response": cell(row, "rejected_response")}
+    messages = as_messages(given["messages"], "messages", "user")
+    if not messages or messages[-1]["role"] != "assistant":
+        raise CurateError("messages has no assistant message at its end; expected the chosen response there")
+    rejected = as_messages(given["rejected_response"], "rejected_response", "assistant")
+    return GivenPair(messages[:-1], messages[-1:], rejected, plain_columns(given))
+
+
+def strength(row: Row) -> GivenPair:
+    """hh-rlhf-strength-cleaned: `chosen` and `rejected` are lists of text turns, the last the response.
+
+    The score lists of an ensemble, where the row has them, become `scores_chosen` and `scores_rejected` of `extra`.
+    """
+    chosen, rejected = (text_turns(cell(row, side), side) for side in SIDES)
+    end = split_messages(chosen, rejected)
+    responses = [one_response(turns[end:]) for turns in (chosen, rejected)]
+    whole = [chosen[:end] + response for response in responses]
+    carried = {side for side, turns in zip(SIDES, whole, strict=True) if says_all(turns, row[side])}
+    scores, columns = score_lists(row)
+    return GivenPair(chosen[:end], responses[0], responses[1], carried | columns, own=scores)
+
+
+def says_all(turns: Sequence[Message], texts: Sequence[str]) -> bool:
+    """True where turns give a list of texts back, with marks or without."""
+    return [turn["content"] for turn in turns] == texts or render_transcript(turns) == "".join(texts)
+
+
+def text_turns(value: Any, name: str) -> list[Message]:
+    """A list of texts as turns: by their marks `Human:` and `Assistant:`, or in turns that end with the assistant.
+
+    >>> text_turns(["Sky?", "Blue."], "chosen") == text_turns(["\\n\\nHuman: Sky?", "\\n\\nAssistant: Blue."], "chosen")
+    True
+    """
+    texts = [text(turn, f"{name}[{position}]") for position, turn in enumerate(listed(value, name))]
+    if not texts:
+        raise CurateError(f"{name} is an empty list; expected turns, the last one the response")
+    if all(TURN.match(turn) for turn in texts):
+        return [turn for marked in texts for turn in transcript_turns(marked)]
+    roles = ("assistant", "user")
+    return [{"role": roles[(len(texts) - 1 - position) % 2], "content": turn} for position, turn in enumerate(texts)]
+
+
+def score_lists(row: Row) -> tuple[dict[str, list[float]], set[str]]:
+    """The score lists of a row under our names and the columns that hold them, spelled with spaces or underscores."""
+    names = [name if name in row else name.replace(" ", "_") for name in SCORE_LISTS]
+    lists = [row.get(name) for name in names]
+    if lists == [None, None]:
+        return {}, set()
+    scores = {f"scores_{side}": numbers(given, name) for side, name, given in zip(SIDES, names, lists, strict=True)}
+    n_chosen, n_rejected = map(len, scores.values())
+    if n_chosen != n_rejected or not n_chosen:
+        raise CurateError(
+            f"{names[0]} has {n_chosen} numbers and {names[1]} {n_rejected}; expected one per model in both"
+        )
+    return scores, set(names)
+
+
+def rated(pair: GivenPair, row: Row) -> GivenPair:
+    """The pair with the row's ratings of both responses as `score_chosen` and `score_rejected`; equal ones make a tie.
+
+    Where both were rated the same, the label says which of the two was put first, not which is better.
+    """
+    for names in RATINGS:
+        ratings = [row.get(name) for name in names]
+        if all(is_number(rating) for rating in ratings):
+            own = {**pair.own, "score_chosen": ratings[0], "score_rejected": ratings[1]}
+            is_tied = ratings[0] == ratings[1] and pair.label_strength is None
+            return pair._replace(own=own, label_strength=0.5 if is_tied else pair.label_strength)
+    return pair
+
+
 # Parts of a row
 
 
@@ -153,11 +227,30 @@ def cell(row: Row, column: str) -> Any:
     return row[column]
 
 
-def share(value: Any, name: str) -> float:
-    """A label or vote: a number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise CurateError(f"{name} is {describe(value)}; expected a number from 0 (b preferred) to 1 (a preferred)")
+def is_number(value: Any) -> bool:
+    """True for a finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any, name: str, expected: str = "a number") -> float:
+    """A value that has to be a finite number."""
+    if not is_number(value):
+        raise CurateError(f"{name} is {describe(value)}; expected {expected}")
     return float(value)
+
+
+def numbers(value: Any, name: str) -> list[float]:
+    """A value that has to be a list of finite numbers."""
+    return [number(item, f"{name}[{position}]") for position, item in enumerate(listed(value, name))]
+
+
+def assistant(value: str) -> list[Message]:
+    """A text as a response.
+
+    >>> assistant("Blue.")
+    [{'role': 'assistant', 'content': 'Blue.'}]
+    """
+    return [{"role": "assistant", "content": value}]
 
 
 def listed(value: Any, name: str) -> list[Any]:
@@ -165,15 +258,6 @@ def listed(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise CurateError(f"{name} is {describe(value)}; expected a list")
     return value
-
-
-def annotators(row: Row, n_votes: int) -> list[str] | None:
-    """Who gave each vote, from `meta.annotator_ids`; None where it does not say."""
-    meta = row.get("meta")
-    names = listed(meta.get("annotator_ids") or [], "meta.annotator_ids") if isinstance(meta, dict) else []
-    if names and len(names) != n_votes:
-        raise CurateError(f"meta.annotator_ids has {len(names)} names for {n_votes} votes; expected one per vote")
-    return [str(name) for name in names] or None
 
 
 def plain_columns(given: Mapping[str, Any]) -> set[str]:

@@ -19,6 +19,7 @@ from curate.run import Run
 NULLS = {"longer": "longer wins", "shorter": "shorter wins"}
 MOST_ROWS = 100
 WIDEST_CELL = 60
+LIMITS = (512, 1024, 2048)
 METRICS = {"accuracy": "accuracy", "margin": "mean margin", "nll": "NLL", "ece": "ECE"}
 
 
@@ -80,6 +81,27 @@ def show_counts(counts: Mapping[str, int], unit: str) -> None:
     for name, count in counts.items():
         table.add_row(name, f"{count:,} {unit}")
     Console().print(table)
+
+
+def show_checks(report: Mapping[str, Any]) -> None:
+    """What the checks found, worst first, and what the labels prefer, each beside its null."""
+    table = Table(box=None, title=f"{report['n_pairs']:,} pairs, worst: {report['severity']}")
+    for name in ("check", "severity", "pairs", "share", "example", "fix"):
+        table.add_column(name, justify="right" if name in ("pairs", "share") else "left", no_wrap=True)
+    for row in report["found"]:
+        counts = (f"{row['n_pairs']:,}", f"{row['share']:.1%}")
+        table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["example"])), row["fix"])
+    _print_whole(table)
+    biases = Table(box=None)
+    for name in ("finding", "severity", "pairs", "value", "95 % interval", "null", "meaning"):
+        biases.add_column(name, justify="left" if name in ("finding", "severity", "meaning") else "right", no_wrap=True)
+    for row in report["biases"]:
+        values = (f"{row['n_pairs']:,}", *_cells(row), f"{row['null']:.1f}")
+        biases.add_row(Text(_one_line(row["name"])), row["severity"], *values, Text(printable(row["meaning"])))
+    if report["biases"]:
+        _print_whole(biases)
+    over = ", ".join(f"{report[f'n_over_{limit}_tokens']:,} over {limit:,}" for limit in LIMITS)
+    Console().print(f"pairs by tokens: {over}", highlight=False)
 
 
 def show_summary(run: Run) -> None:

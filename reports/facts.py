@@ -37,6 +37,13 @@ MOSTLY = 0.5
 N_BINS = 60  # even, so that zero lies on an edge
 N_POINTS = 4000  # more points than this say nothing new and make the page slow
 
+NO_EVIDENCE = {  # by scoring: why the members' agreement with the labels says nothing
+    "in-sample": "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
+    "they have seen the labels they judge, so their agreement with them is no evidence.",
+    "given": "The votes came with the data, and nothing says whether their models had seen the labels they judge: "
+    "their agreement with them is no evidence, and label_prob is unknown without verified pairs.",
+}
+
 Facts = dict[str, Any]
 
 
@@ -120,10 +127,7 @@ def warnings(run: Run, table: pl.DataFrame) -> list[str]:
     stages = ("check", "strength", "decide")
     found = [_sentence(text) for stage in stages for text in (stage_facts(run, stage) or {}).get("warnings", [])]
     if _is_in_sample(run):
-        found.append(
-            "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
-            "they have seen the labels they judge, so their agreement with them is no evidence."
-        )
+        found.append(NO_EVIDENCE[_scoring(run)])
     voted, options = stage_facts(run, "vote") or {}, run.manifest["stages"].get("vote", {}).get("options", {})
     if voted.get("recurring_share", 0.0) > MOSTLY and options.get("folds_by") == "prompt":
         found.append(
@@ -150,9 +154,14 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _is_in_sample(run: Run) -> bool:
+def _scoring(run: Run) -> str:
     options: Facts = run.manifest["stages"].get("vote", {}).get("options", {})
-    return options.get("scoring") == "in-sample"
+    return str(options.get("scoring"))
+
+
+def _is_in_sample(run: Run) -> bool:
+    """True where the members have seen the labels that they judge, or may have."""
+    return _scoring(run) in NO_EVIDENCE
 
 
 def ensemble(run: Run, table: pl.DataFrame) -> Facts | None:

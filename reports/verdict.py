@@ -9,7 +9,7 @@ LIMITED_BELOW = 0.65  # with one label in five wrong, two of three votes against
 
 HEADLINES = {
     "unvoted": "Nothing has judged these labels yet.",
-    "unmeasured": "This run cannot say: its votes were cast on labels the members had already seen.",
+    "unmeasured": "This run cannot say: its votes were cast on labels that the members had seen, or may have seen.",
     "weak": "This audit cannot tell: the ensemble is a weak judge of this data.",
     "limited": "With care: the votes carry signal, but they are a limited judge of this data.",
     "useful": "Yes, after curation: the votes carry real signal about these labels.",

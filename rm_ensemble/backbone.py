@@ -58,6 +58,11 @@ def checked(source: Source) -> Source:
                 f"{source.name}: {file} has auto_map, so the model needs code of its own, which prefcurate does not "
                 "run; choose a model that transformers supports"
             )
+    if (source.folder / "adapter_config.json").is_file():
+        raise CurateError(
+            f"{source.name}: adapter_config.json beside its weights, which transformers would apply without a word; move the "
+            "adapter elsewhere, or merge it"
+        )
     if not any(source.folder.glob("*.safetensors")):
         raise CurateError(
             f"{source.name}: no *.safetensors in {source.folder} (pickled weights are not read); "

@@ -4,6 +4,7 @@ The saved folder is what `AutoModelForSequenceClassification` and `trl.RewardTra
 chat template that renders a conversation to the very tokens that the model was trained on.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json import loads
@@ -206,13 +207,18 @@ def rewards_and_states(
     hook = reward_head(model).register_forward_hook(in_float32)
     try:
         with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast == torch.bfloat16):
-            rewards = model(input_ids=tokens, attention_mask=mask).logits[:, 0]
+            rewards = model(input_ids=tokens, attention_mask=mask, **_no_cache(model)).logits[:, 0]
     finally:
         hook.remove()
     state = states[0]
     if state.dim() == 3:  # decoders apply the head to every token, and the last real one counts
         state = state[torch.arange(len(tokens)), mask.sum(dim=1) - 1]
     return Outputs(rewards.float(), state, states[0])
+
+
+def _no_cache(model: PreTrainedModel) -> dict[str, bool]:
+    """Decoders would keep keys and values for a next token that nobody asks for."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def reward_head(model: PreTrainedModel) -> nn.Linear:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from rm_ensemble.classifier import Classifier, seeded
 
+MINILM_ID = "sentence-transformers/all-MiniLM-L6-v2"
 LEARNING_RATE_FACTOR = (
     3  # of full fine-tuning's: 1e-3 beat 3e-3 for minilm on 600 pairs (benchmarks/results/ensembles.md)
 )
@@ -44,9 +45,13 @@ def merged(adapted: PeftModel, classifier: Classifier) -> Classifier:
 
 
 def save_adapter(adapted: PeftModel, backbone: str, folder: Path) -> None:
-    """Write the LoRA matrices and the head without the backbone, whose name the adapter's config gives."""
+    """Write the LoRA matrices and the head without the backbone, whose name on the hub the adapter's config gives.
+
+    Of a backbone in a folder it gives the folder's name, not the way to it.
+    """
     config: Any = adapted.peft_config["default"]
-    config.base_model_name_or_path = backbone
+    name = Path(backbone).name if Path(backbone).is_dir() else backbone
+    config.base_model_name_or_path = MINILM_ID if backbone == "minilm" else name
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
 

@@ -49,28 +49,25 @@ def pointwise_loss(reward: Tensor, rating: Tensor) -> Tensor:
     return (reward - rating) ** 2
 
 
-def listwise_loss(reward: Tensor, rank: Tensor) -> Tensor:
-    """Mean pairwise loss over all pairs that a list's ranks order, in nats (InstructGPT, 2203.02155, eq. 1).
+def mean_per_list(pair_loss: Tensor, list_of_pair: Tensor, n_lists: int) -> Tensor:
+    """The listwise form: the mean loss over the pairs of each list, in nats (InstructGPT, 2203.02155, eq. 1).
 
-    Both arguments are (..., responses), the result is (...). Rank 1 is the best; NaN is a place that a shorter list does
-    not fill, whose reward may be any finite number. Tied responses form no pair; a list without pairs costs 0.
+    `pair_loss` and `list_of_pair` are (pairs,), the result is (n_lists,). The pairs of a list are those that its ranks
+    order, K(K-1)/2 of K responses without ties; a list without pairs costs 0.
 
-    >>> reward = torch.tensor([[2.0, 0.0, 9.0], [2.0, 0.0, 0.0]])
-    >>> rank = torch.tensor([[1.0, 2.0, torch.nan], [1.0, 1.0, 1.0]])
-    >>> [round(x, 4) for x in listwise_loss(reward, rank).tolist()]   # -ln sigma(2), no pair
-    [0.1269, 0.0]
+    >>> mean_per_list(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), n_lists=3).tolist()
+    [2.0, 0.0, 5.0]
     """
-    lead = reward[..., :, None] - reward[..., None, :]  # (..., responses, responses)
-    is_pair = rank[..., :, None] < rank[..., None, :]  # never true of a NaN
-    total = torch.where(is_pair, -logsigmoid(lead), 0).sum(dim=(-2, -1))
-    return total / is_pair.sum(dim=(-2, -1)).clamp(min=1)
+    n_pairs = torch.bincount(list_of_pair, minlength=n_lists).clamp(min=1)
+    return torch.zeros(n_lists, device=pair_loss.device).index_add(0, list_of_pair, pair_loss) / n_pairs
 
 
 def plackett_luce_loss(reward: Tensor, rank: Tensor) -> Tensor:
     """Minus the log-probability that a list's responses are picked in the order of their ranks, in nats (Plackett 1975).
 
-    Shapes and NaN as in `listwise_loss`. Each response is picked from itself and all that rank strictly below it, so that
-    nothing orders tied responses, or pulls them together; without ties this is METHODS.md 4's sum over the list.
+    Both arguments are (..., responses), the result is (...). Rank 1 is the best; NaN is a place that a shorter list does
+    not fill, whose reward may be any finite number. Each response is picked from itself and all that rank strictly below
+    it, so that nothing orders tied responses, or pulls them together; without ties this is METHODS.md 4's sum.
 
     >>> reward = torch.zeros(2, 3)
     >>> rank = torch.tensor([[1.0, 2.0, 3.0], [1.0, 1.0, 2.0]])

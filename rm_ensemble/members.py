@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from curate.options import TrainOptions, VoteOptions
-from curate.run import Progress, no_progress, write_json, write_parquet
+from curate.run import Progress, key_of, no_progress, sha256_of, whole_file, write_json, write_parquet
+from rm_ensemble.backbone import compute_device, compute_dtype
 from rm_ensemble.batches import full_sequences, text_segments
 from rm_ensemble.classifier import classifier_rewards, new_classifier
 from rm_ensemble.fine_tune import fine_tune
@@ -24,10 +27,12 @@ from rm_ensemble.folds import FoldPlan
 from rm_ensemble.items import pair_items
 from rm_ensemble.lora import merged
 from rm_ensemble.splits import Split
-from rm_ensemble.votes import N_PROBE_TEXTS, member_table
+from rm_ensemble.vote_files import member_table, probe_rows
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+
+_stop: Event  # of a process of the pool
 
 
 @dataclass(frozen=True)
@@ -56,22 +61,26 @@ class Work:
 def fine_tuned_members(
     work: Work, plans: list[FoldPlan], seeds: tuple[int, ...], folder: Path, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Write `member-00.parquet` ... into `folder`; those that are there already are left alone. Returns facts.
+    """Write `votes/member-00.parquet` ... into a run folder; what has been trained before is not trained again.
 
-    The key of `work` stands for all that decides a member beside its number: files of another key are removed first. A
-    model that was stopped in the middle goes on from its last state, to the same votes. With `--jobs` several models are
-    trained side by side, each in a process and, where there are several GPUs, on one of them.
+    Members are kept in `members/KEY/`, where the key stands for all that decides a member beside its number, so that other
+    options leave them alone. A model that was stopped in the middle goes on from its last state, to the same votes. With
+    `--jobs` several models are trained side by side, each in a process and, where there are several GPUs, on one of them.
+    Returns facts.
     """
-    _keep_only(folder, work.key, len(plans))
-    files = [folder / f"member-{number:02d}.parquet" for number in range(len(plans))]
-    of_member = [_models(work.options, plan, seeds, number, folder) for number, plan in enumerate(plans)]
-    missing = [number for number, file in enumerate(files) if not file.is_file()]
+    kept = folder / "members" / key_of([work.key, *_machine(work.options)])
+    files = [kept / f"member-{number:02d}.parquet" for number in range(len(plans))]
+    of_member = [_models(work.options, plan, seeds, number, kept) for number, plan in enumerate(plans)]
+    missing = [number for number, file in enumerate(files) if not _is_whole(file)]
     _run_all(work, [model for number in missing for model in of_member[number]], progress)
     for number in missing:
         _write_member(work, plans[number], of_member[number], files[number])
-    shutil.rmtree(folder / "training", ignore_errors=True)
-    facts = [json.loads(file.with_suffix(".json").read_text(encoding="utf-8")) for file in files]
-    return _facts(work.options, facts)
+    shutil.rmtree(kept / "training", ignore_errors=True)
+    shutil.rmtree(folder / "votes", ignore_errors=True)
+    for file in files:
+        with whole_file(folder / "votes" / file.name) as partial:
+            shutil.copyfile(file, partial)
+    return _facts(work.options, [_record(file)["models"] for file in files])
 
 
 def run_model(work: Work, model: FoldModel, progress: Progress = no_progress) -> None:
@@ -94,14 +103,14 @@ def run_model(work: Work, model: FoldModel, progress: Progress = no_progress) ->
         classifier = merged(found.adapted, classifier)
     rows, place = np.unique(work.index[model.scores], return_inverse=True)
     rewards = classifier_rewards(classifier, work.texts[rows], is_alone=options.deterministic)
-    probe = np.unique(np.linspace(0, len(rows) - 1, N_PROBE_TEXTS).astype(np.int64))
+    probe = probe_rows(len(rows))
     elsewhere = classifier_rewards(classifier, work.texts[rows[probe]], is_alone=options.deterministic)
     scored = rewards[place.reshape(-1, 2)]
     write_parquet(pl.DataFrame(scored, schema=["reward_chosen", "reward_rejected"]), model.folder / "rewards.parquet")
-    (model.folder / "state.safetensors").unlink(missing_ok=True)
     cost = {"n_presentations": n_presentations, "n_trained_parameters": found.facts["n_trained_parameters"]}
     tolerance = float(np.abs(rewards[probe] - elsewhere).max())
-    write_json({**cost, "backbone": model.backbone, "batch_tolerance": tolerance}, model.folder / "facts.json")
+    write_json({**cost, "batch_tolerance": tolerance}, model.folder / "facts.json")
+    (model.folder / "state.safetensors").unlink(missing_ok=True)
 
 
 def _run_all(work: Work, models: list[FoldModel], progress: Progress) -> None:
@@ -113,28 +122,49 @@ def _run_all(work: Work, models: list[FoldModel], progress: Progress) -> None:
 
             run_model(work, model, part)
         return
-    n_jobs = min(work.options.jobs, len(models))
-    n_threads = max(1, (os.cpu_count() or 1) // n_jobs)
-    with ProcessPoolExecutor(n_jobs, get_context("spawn"), _start_process, (n_threads,)) as pool:
-        for done, _ in enumerate(pool.map(partial(_run_beside, work), models), 1):
-            progress("train models", done, len(models))
+    context = get_context("spawn")
+    stop = context.Event()
+    n_threads = _threads(work.options)
+    with ProcessPoolExecutor(work.options.jobs, context, _start_process, (n_threads, stop)) as pool:
+        try:
+            for done, _ in enumerate(pool.map(partial(_run_beside, work), models), 1):
+                progress("train models", done, len(models))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _start_process(n_threads: int) -> None:
+def _start_process(n_threads: int, stop: Event) -> None:
+    global _stop  # noqa: PLW0603 - a process of the pool has one
+    _stop = stop
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes; the one that started this one says stop
     torch.set_num_threads(n_threads)
 
 
 def _run_beside(work: Work, model: FoldModel) -> None:
-    """In a process of its own, which ends when the one that started it was killed."""
+    """In a process of its own, which ends when it is told to, or when the one that started it was killed."""
     parent = os.getppid()
     if torch.cuda.is_available():
         torch.cuda.set_device(model.number % torch.cuda.device_count())
 
     def live(_what: str, _done: int, _total: int) -> None:
-        if os.getppid() != parent:
+        if _stop.is_set() or os.getppid() != parent:
             os._exit(1)
 
     run_model(work, model, live)
+
+
+def _threads(options: VoteOptions) -> int:
+    return max(1, torch.get_num_threads() // options.jobs)
+
+
+def _machine(options: VoteOptions) -> list[Any]:
+    """What a member's bits depend on beside its options."""
+    device = compute_device()
+    return [device, compute_dtype(options.dtype, device), torch.__version__, _threads(options)]
 
 
 def _models(options: VoteOptions, plan: FoldPlan, seeds: tuple[int, ...], member: int, folder: Path) -> list[FoldModel]:
@@ -158,20 +188,22 @@ def _write_member(work: Work, plan: FoldPlan, models: list[FoldModel], file: Pat
     rewards = np.full((len(work.pairs), 2), np.nan, dtype=np.float32)
     for model in models:
         rewards[model.scores] = pl.read_parquet(model.folder / "rewards.parquet").to_numpy()
-    found = [json.loads((model.folder / "facts.json").read_text(encoding="utf-8")) for model in models]
-    write_json(found, file.with_suffix(".json"))
     write_parquet(member_table(work.pairs["pair_id"], rewards, plan.fold, work.options.scoring), file)
+    found = [json.loads((model.folder / "facts.json").read_text(encoding="utf-8")) for model in models]
+    write_json({"models": found, "sha256": sha256_of(file)}, file.with_suffix(".json"))
 
 
-def _keep_only(folder: Path, key: str, n_members: int) -> None:
-    """Leave the members of this key that are still wanted, and nothing else."""
-    mark = folder / "key.txt"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
-        shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(key, encoding="utf-8")
-    for file in sorted(folder.glob("member-*.parquet"))[n_members:]:
-        file.unlink()
+def _record(file: Path) -> dict[str, Any]:
+    """What is written beside a member's votes, last: its models' facts, and what the votes must hash to."""
+    try:
+        return dict(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_whole(file: Path) -> bool:
+    """True where a member's votes are there as they were written."""
+    return file.is_file() and _record(file).get("sha256") == sha256_of(file)
 
 
 def _facts(options: VoteOptions, of_members: list[list[dict[str, Any]]]) -> dict[str, Any]:

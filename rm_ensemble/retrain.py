@@ -5,8 +5,9 @@ The evaluation uses given labels of held-out pairs (or of a test file), never de
 """
 
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.errors import CurateError, unknown_choice
-from curate.options import FeatureOptions, RetrainOptions
+from curate.options import FeatureOptions, RetrainOptions, TrainOptions
 from curate.run import Progress, no_progress, write_json
 from rm_ensemble import artefact
 from rm_ensemble.backbone import backbone_identity
@@ -97,7 +98,7 @@ def retrain(
         fit = _stock_head(own, on, raw_split, options, progress)
     else:
         fit = _head(own, on, raw_split, options, features_folder, progress=progress)
-    with artefact.whole_folder(to) as folder:
+    with _removed_on_refusal(state), artefact.whole_folder(to) as folder:
         raw = fit(raw_split, folder / "raw")
         factor = _margin_factor(raw.scale, margin_scale) if options.margin else 0.0
         curated = fit(replace(curated_split, margin=curated_split.margin * np.float32(factor)), folder)
@@ -113,6 +114,16 @@ def retrain(
         write_json(comparison, folder / "comparison.json")
     shutil.rmtree(state, ignore_errors=True)
     return comparison
+
+
+@contextmanager
+def _removed_on_refusal(state: Path) -> Iterator[None]:
+    """What was to go on from is of no use when the same command would be refused again."""
+    try:
+        yield
+    except CurateError:
+        shutil.rmtree(state, ignore_errors=True)
+        raise
 
 
 def _head(
@@ -271,8 +282,13 @@ def _refuse_contradictions(options: RetrainOptions) -> None:
         )
     if options.train == "head" and options.contrastive == "swav":
         raise CurateError("--contrastive swav: only with --train lora or full; heads know simcse")
-    tuned = ("form", "soft_label", "centring", "language", "validation", "checkpointing", "micro_batch")
-    given = [name for name in tuned if getattr(options, name) != getattr(RetrainOptions(), name)]
+    known = {"contrastive", "contrastive_weight", "seed"}  # of the options of fine-tuning, by heads
+    default = TrainOptions()
+    given = [
+        f.name
+        for f in fields(TrainOptions)
+        if f.name not in known and getattr(options, f.name) != getattr(default, f.name)
+    ]
     if options.train in ("head", "stock-head") and given:
         raise CurateError(
             f"--{given[0].replace('_', '-')}: heads on frozen features do not know it; choose --train lora or full"

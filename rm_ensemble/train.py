@@ -30,6 +30,7 @@ from rm_ensemble.losses import (
     centring_loss,
     forward_corrected_loss,
     language_loss,
+    mean_per_list,
     plackett_luce_loss,
     pointwise_loss,
     preference_loss,
@@ -41,6 +42,7 @@ WEIGHT_DECAY = 0.01
 BETAS = (0.9, 0.95)  # S2 settings
 # S2: the two views of the contrastive term are two dropout passes; without the term dropout is off, as in TRL
 DROPOUT = 0.05
+ATTENTION_DROPOUT = ("attention_dropout", "dropout_p", "attn_dropout")
 PROTOTYPES = {"responses": 50, "differences": 20}  # of the SwAV term, S2
 BUCKET = 50  # batches are cut from windows of this many batches sorted by length
 N_LOOKS, PATIENCE = 10, 3  # early stopping looks so often in a run, and stops after so many without a lower loss
@@ -187,11 +189,16 @@ def schedule(name: str, n_steps: int, warmup: float) -> list[float]:
     [0.5, 1.0, 0.75, 0.5, 0.25]
     """
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    n_warmup = math.ceil(n_steps * warmup)
     whole = get_scheduler(
         "constant_with_warmup" if name == "constant" else name,
         optimizer,
-        num_warmup_steps=math.ceil(n_steps * warmup),
+        num_warmup_steps=n_warmup,
         num_training_steps=n_steps + 1,
+        # without it a run without warm-up would be held against 10,000 steps
+        scheduler_specific_kwargs={"timescale": n_warmup or math.ceil(n_steps / 10)}
+        if name == "inverse_sqrt"
+        else None,
     )
     share = whole.lr_lambdas[0]
     return [float(share(step + 1)) for step in range(n_steps)]  # its step 0 has a share of 0, and would teach nothing
@@ -204,7 +211,7 @@ def _new_session(
     autocast: torch.dtype,
     language_head: LanguageHead | None,
 ) -> _Session:
-    accelerator = Accelerator(cpu=model.device.type == "cpu")
+    accelerator = Accelerator(cpu=model.device.type == "cpu", gradient_accumulation_steps=1, mixed_precision="no")
     dims = model.config.get_text_config().hidden_size
     n_prototypes = PROTOTYPES[options.contrastive_on] if options.contrastive == "swav" else 0
     prototypes = nn.Parameter(torch.randn(n_prototypes, dims, device=model.device))
@@ -218,20 +225,21 @@ def _new_session(
 def _step(session: _Session, numbers: Ints) -> dict[str, float]:
     """One step of the optimizer on some items: the loss and the norm of its gradient."""
     loss = _accumulate(session, numbers)
-    if not math.isfinite(loss):
+    norm = float(session.accelerator.clip_grad_norm_(session.trained.values(), CLIP_NORM))
+    if not math.isfinite(loss) or not math.isfinite(norm):
         names = ", ".join(session.items.names[numbers].tolist())
         raise CurateError(
-            f"training stopped at step {len(session.records)}: the loss is {loss} on the batch of pairs {names}; "
-            "try --dtype float32 or a smaller --learning-rate"
+            f"training stopped at step {len(session.records) + 1}: the loss is {loss}, its gradient {norm}, on the batch of "
+            f"{names}; try --dtype float32 or a smaller --learning-rate"
         )
-    norm = session.accelerator.clip_grad_norm_(session.trained.values(), CLIP_NORM)
     session.optimizer.step()
     session.optimizer.zero_grad()
-    return {"loss": loss, "gradient_norm": float(norm)}
+    return {"loss": loss, "gradient_norm": norm}
 
 
 def _accumulate(session: _Session, numbers: Ints) -> float:
     """The mean loss of some items, and its gradient, over as many forward passes as memory asks for."""
+    queue = session.queue
     while True:
         try:
             total = 0.0
@@ -248,6 +256,7 @@ def _accumulate(session: _Session, numbers: Ints) -> float:
                     "--checkpointing, or --train lora"
                 ) from error
             session.n_parts *= 2
+            session.queue = queue
             session.optimizer.zero_grad()
             torch.cuda.empty_cache()
 
@@ -258,6 +267,11 @@ def _loss(session: _Session, batch: Batch) -> Tensor:
     tokens, mask = token_batch(session.items.sequences, batch.rows, model)
     n_views = 1 if options.contrastive == "none" else 2
     views = [rewards_and_states(model, tokens, mask, session.autocast) for _ in range(n_views)]
+    if n_views == 2 and torch.equal(views[0].states, views[1].states):
+        raise CurateError(
+            f"--contrastive {options.contrastive}: two passes of {type(model).__name__} give the same states, it has no "
+            "dropout; leave the term out, or choose another --backbone"
+        )
     loss = torch.stack([_item_losses(view.rewards, batch, options).mean() for view in views]).mean()
     chosen, rejected = (torch.from_numpy(column.copy()).to(model.device) for column in batch.pairs.T)
     if options.centring:
@@ -296,8 +310,7 @@ def _item_losses(rewards: Tensor, batch: Batch, options: TrainOptions) -> Tensor
     pair_loss = forward_corrected_loss if options.soft_label == "forward" else preference_loss
     losses = weight * pair_loss(rewards[chosen], rewards[rejected], margin, label_prob)
     of_pair = torch.from_numpy(batch.item_of_pair).to(rewards.device)
-    n_pairs = torch.bincount(of_pair, minlength=batch.n_items)
-    return torch.zeros(batch.n_items, device=rewards.device).index_add(0, of_pair, losses) / n_pairs
+    return mean_per_list(losses, of_pair, batch.n_items)
 
 
 def _contrast(session: _Session, first: Tensor, second: Tensor) -> Tensor:
@@ -412,10 +425,9 @@ def _restore(session: _Session, checkpoint: Checkpoint) -> None:
 def _training(model: PreTrainedModel, options: TrainOptions) -> Iterator[None]:
     """The model in training mode with one dropout rate, put back to its own afterwards and left in evaluation mode."""
     rate = 0.0 if options.contrastive == "none" else DROPOUT
-    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    own = [layer.p for layer in layers]
-    for layer in layers:
-        layer.p = rate
+    own = _dropout_rates(model)
+    for module, name in own:
+        setattr(module, name, rate)
     model.train()
     if options.checkpointing:
         switch: Any = model
@@ -426,5 +438,12 @@ def _training(model: PreTrainedModel, options: TrainOptions) -> Iterator[None]:
         if options.checkpointing:
             switch.activation_checkpointing_disable()
         model.train(False)
-        for layer, p in zip(layers, own, strict=True):
-            layer.p = p
+        for (module, name), value in own.items():
+            setattr(module, name, value)
+
+
+def _dropout_rates(model: PreTrainedModel) -> dict[tuple[nn.Module, str], float]:
+    """Every dropout rate of a model, and where it is: most decoders keep that of the attention as a number of the layer."""
+    found = {(module, "p"): module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    numbers = [(m, name) for m in model.modules() for name in vars(m) if name in ATTENTION_DROPOUT]
+    return found | {(m, name): getattr(m, name) for m, name in numbers if isinstance(getattr(m, name), float | int)}

@@ -21,12 +21,11 @@ from rm_ensemble.folds import FoldPlan, may_train, plan_folds, plan_in_sample, u
 from rm_ensemble.heads import Heads, PairTargets, PairWeights, train_heads
 from rm_ensemble.inputs import HeadInputs, text_effects
 from rm_ensemble.text_features import text_features
+from rm_ensemble.vote_files import member_table, probe_rows
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-N_PROBE_TEXTS = 16  # are scored once more among other texts
 
 
 def vote(
@@ -103,7 +102,7 @@ def _head_inputs(
 
 def _batch_tolerance(texts: pl.DataFrame, ensemble: "Ensemble", to_inputs: HeadInputs, options: VoteOptions) -> float:
     """How much a reward moves at most when its text is read among other texts, of a few texts by all models."""
-    probe = np.unique(np.linspace(0, len(texts) - 1, N_PROBE_TEXTS).astype(np.int64))
+    probe = probe_rows(len(texts))
     own = ensemble.inputs[probe]
     read = features(texts[probe], options.features).blocks
     inputs = to_inputs(read, text_features(texts[probe]))
@@ -125,7 +124,7 @@ def _vote_fine_tuned(
     plans, seeds = plan_members(pairs, options)
     work = Work(pairs, texts, index, options, key)
     cut = is_cut(text_segments(texts, load_tokenizer(find_backbone(options.backbones[0]))), options.max_tokens)
-    facts = fine_tuned_members(work, plans, seeds, folder / "votes", progress)
+    facts = fine_tuned_members(work, plans, seeds, folder, progress)
     n_prompts_cut, n_responses_cut = (int(each.sum()) for each in cut)
     return {"n_texts": len(texts), "n_prompts_cut": n_prompts_cut, "n_responses_cut": n_responses_cut, **facts}
 
@@ -186,29 +185,15 @@ def recurring_share(index: Ints) -> float:
 
 def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPlan], tuple[int, ...]]:
     """Each member's fold plan, and one seed per model; all spawned from the run's one seed."""
-    options = options.resolved
     unit, teaches = units(pairs, options.folds_by), may_train(pairs)
     plans, seeds = [], []
     for member in np.random.SeedSequence(options.seed).spawn(options.members):
         rng = np.random.default_rng(member)
         is_in_sample = options.scoring == "in-sample"
-        plan = plan_in_sample(unit, teaches, rng) if is_in_sample else plan_folds(unit, teaches, options.folds, rng)
+        plan = plan_in_sample(unit, teaches, rng) if is_in_sample else plan_folds(unit, teaches, options.n_folds, rng)
         plans.append(plan)
         seeds += member.generate_state(plan.weight.shape[1]).tolist()
     return plans, tuple(seeds)
-
-
-def member_table(pair_ids: pl.Series, rewards: Floats32, fold: Ints, scoring: str) -> pl.DataFrame:
-    """A votes file: the rewards (pairs, 2) that a member gives both responses by the model of the pair's fold (pairs,)."""
-    return pl.DataFrame(
-        {
-            "pair_id": pair_ids,
-            "reward_chosen": rewards[:, 0],
-            "reward_rejected": rewards[:, 1],
-            "fold": fold.astype(np.int16),
-            "is_out_of_fold": np.full(len(pair_ids), scoring == "out-of-fold"),
-        }
-    )
 
 
 def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:

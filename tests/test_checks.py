@@ -36,7 +36,7 @@ def test_one_boolean_column_per_check_and_one_row_per_pair(make_pairs):
 
 
 def test_every_check_has_a_meaning_in_one_sentence():
-    assert list(meanings()) == COMPARED
+    assert list(meanings())[: len(COMPARED)] == COMPARED
     assert all(meaning.endswith(".") for meaning in meanings().values())
 
 

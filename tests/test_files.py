@@ -209,3 +209,14 @@ def test_a_refused_file_is_closed(tmp_path):
             read_pairs(str(path))
         gc.collect()
     assert not caught
+
+
+def test_annotated_pairs_of_icai_are_rows_with_the_files_annotators(write):
+    whole = {"metadata": {"default_annotator": "x"}, "annotators": {"x": {}}, "comparisons": [{"id": 1}, {"id": 2}]}
+    shared = {"default_annotator": "x", "annotators": {"x": {}}}
+    for indent in (None, 2):
+        path = write("icai.json", json.dumps(whole, indent=indent).encode())
+        assert rows_of(path) == [{"id": 1, **shared}, {"id": 2, **shared}]
+    path = write("icai.json", json.dumps(whole | {"comparisons": [3]}).encode())
+    assert error_of(path).startswith("icai.json: row 0 is int; expected an object")
+    assert rows_of(write("one.json", b'{"comparisons": 3}')) == [{"comparisons": 3}]

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from peft import PeftModel
 from tiny_models import good_answers, write_encoder, write_family
 
@@ -104,30 +103,47 @@ def test_fine_tuned_members_vote_out_of_fold(ensemble: str, options: VoteOptions
         assert set(table["fold"]) == {0, 1}
         assert (table["reward_chosen"] > table["reward_rejected"]).mean() > 0.9
     assert facts["accuracy"]["value"] > 0.9
-    assert not (tmp_path / "run" / "votes" / "training").exists()
+    assert not list((tmp_path / "run").glob("members/*/training"))
+
+
+def trained(folder: Path) -> dict[str, int]:
+    """When each member that is kept was written."""
+    return {str(file): file.stat().st_mtime_ns for file in folder.glob("members/*/member-*.parquet")}
 
 
 def test_members_can_be_added_later_and_taken_away(options: VoteOptions, tmp_path: Path) -> None:
     pairs = good_answers(48)
     vote(pairs, options, tmp_path / "few", "key")
-    first = [path.read_bytes() for path in sorted((tmp_path / "few" / "votes").glob("*.parquet"))]
-    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "few" / "votes").glob("*.parquet"))]
+    few, stamps = read(tmp_path / "few"), trained(tmp_path / "few")
     vote(pairs, replace(options, members=3), tmp_path / "few", "key")
-    files = sorted((tmp_path / "few" / "votes").glob("*.parquet"))
-    assert [path.stat().st_mtime_ns for path in files[:2]] == stamps
+    assert trained(tmp_path / "few").items() >= stamps.items()
     vote(pairs, replace(options, members=3), tmp_path / "many", "key")
     assert [a.equals(b) for a, b in zip(read(tmp_path / "few"), read(tmp_path / "many"), strict=True)] == [True] * 3
     vote(pairs, options, tmp_path / "few", "key")
-    assert [path.read_bytes() for path in sorted((tmp_path / "few" / "votes").glob("*.parquet"))] == first
+    assert [a.equals(b) for a, b in zip(read(tmp_path / "few"), few, strict=True)] == [True] * 2
 
 
-def test_members_of_another_key_start_anew(options: VoteOptions, tmp_path: Path) -> None:
+def test_other_options_leave_trained_members_alone(options: VoteOptions, tmp_path: Path) -> None:
     pairs = good_answers(48)
     vote(pairs, replace(options, members=1), tmp_path, "one")
-    (before,) = read(tmp_path)
+    (before,), stamps = read(tmp_path), trained(tmp_path)
     vote(pairs, replace(options, members=1, seed=5), tmp_path, "other")
     (after,) = read(tmp_path)
     assert not before.equals(after)
+    vote(pairs, replace(options, members=1), tmp_path, "one")
+    assert read(tmp_path)[0].equals(before)
+    assert trained(tmp_path).items() >= stamps.items()
+
+
+@pytest.mark.parametrize("damage", ["votes", "record"])
+def test_a_damaged_member_is_trained_again(damage: str, options: VoteOptions, tmp_path: Path) -> None:
+    pairs = good_answers(48)
+    vote(pairs, options, tmp_path, "key")
+    before = read(tmp_path)
+    (file,) = tmp_path.glob(f"members/*/member-01.{'parquet' if damage == 'votes' else 'json'}")
+    file.write_bytes(file.read_bytes()[:50])
+    vote(pairs, options, tmp_path, "key")
+    assert [a.equals(b) for a, b in zip(read(tmp_path), before, strict=True)] == [True] * 2
 
 
 def test_in_sample_members_see_every_pair_in_another_order(options: VoteOptions, tmp_path: Path) -> None:
@@ -164,7 +180,6 @@ def test_killed_at_ten_random_points_the_votes_are_the_same(
 
 def test_models_trained_side_by_side_vote_the_same(options: VoteOptions, tmp_path: Path) -> None:
     pairs = good_answers(48)
-    torch.set_num_threads(1)  # as the processes have it
     vote(pairs, options, tmp_path / "one", "key")
     vote(pairs, replace(options, jobs=2), tmp_path / "two", "key")
     for one, two in zip(read(tmp_path / "one"), read(tmp_path / "two"), strict=True):

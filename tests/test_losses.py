@@ -16,13 +16,23 @@ from rm_ensemble.losses import (
     centring_loss,
     forward_corrected_loss,
     language_loss,
-    listwise_loss,
+    mean_per_list,
     plackett_luce_loss,
     pointwise_loss,
     preference_loss,
 )
 
 PAIRWISE = [preference_loss, forward_corrected_loss]
+
+
+def listwise_loss(reward, rank):
+    """The mean pairwise loss over the pairs that each list's ranks order."""
+    number, better, worse = (rank[:, :, None] < rank[:, None, :]).nonzero(as_tuple=True)
+    one, zero = torch.ones(len(number)), torch.zeros(len(number))
+    losses = preference_loss(reward[number, better], reward[number, worse], margin=zero, label_prob=one)
+    return mean_per_list(losses, number, len(rank))
+
+
 LISTWISE = [listwise_loss, plackett_luce_loss]
 
 leads = st.floats(-8, 8, width=32)

@@ -21,6 +21,7 @@ from rm_ensemble.evaluate import evaluate_scores
 from rm_ensemble.retrain import retrain
 from rm_ensemble.splits import curated_pairs, judged_pairs, raw_pairs
 
+PLAIN = {"learning_rate": 0.0, "batch_size": 16, "epochs": 1.0}  # the defaults
 FULL = RetrainOptions(train="full", max_tokens=48, learning_rate=5e-3, batch_size=8, epochs=4)
 
 
@@ -202,8 +203,13 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
         ({"train": "half"}, "unknown --train 'half': choose one of head, stock-head, lora, full"),
         ({"contrastive": "moco"}, "unknown --contrastive 'moco': choose one of none, simcse, swav"),
         ({"form": "triples"}, "unknown --form 'triples': choose one of pairwise, listwise"),
-        ({"form": "pointwise", "centring": 0.01}, "--centring are terms of pairs, which --form pointwise has not"),
-        ({"train": "head", "form": "listwise"}, "--form: heads on frozen features do not know it"),
+        ({"form": "pointwise", "centring": 0.01}, "--centring: a term of pairs, which --form pointwise has not"),
+        ({"form": "plackett-luce", "language": 0.1}, "--language: a term of pairs"),
+        ({"learning_rate": -1.0}, "the learning rate is 0 or more"),
+        ({"epochs": float("nan")}, "epochs are above 0"),
+        ({"contrastive_weight": -1.0}, "--contrastive-weight -1: give 0 or more"),
+        ({**PLAIN, "train": "head", "lora_rank": 4}, "heads on frozen features do not know it"),
+        ({**PLAIN, "train": "head", "form": "listwise"}, "--form: heads on frozen features do not know it"),
         ({"train": "head", "hidden": 8, "contrastive": "swav"}, "--contrastive swav: only with --train lora or full"),
         ({"warmup": 1.0}, "--warmup 1 "),
         ({"validation": 0.9}, "--validation 0.9: give shares"),

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curate import schemas
 from curate.errors import CurateError
@@ -7,7 +9,6 @@ SKY = [{"role": "user", "content": "Sky?"}]
 BLUE = [{"role": "assistant", "content": "Blue."}]
 RED = [{"role": "assistant", "content": "Red."}]
 SYSTEM = [{"role": "system", "content": "Be brief."}]
-NEUTRAL = {"prompt": "Sky?", "response_a": "Blue.", "response_b": "Red.", "label": 1.0}
 
 
 def sides(pair):
@@ -18,66 +19,6 @@ def error_of(read, row):
     with pytest.raises(CurateError) as error:
         read(row)
     return str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("label", "chosen", "rejected", "strength"),
-    [
-        (1, BLUE, RED, None),
-        (0, RED, BLUE, None),
-        (0.5, BLUE, RED, 0.5),
-        (0.75, BLUE, RED, 0.75),
-        (0.25, RED, BLUE, 0.75),
-    ],
-)
-def test_the_preferred_neutral_response_is_chosen_and_a_tie_keeps_the_order(label, chosen, rejected, strength):
-    pair = schemas.neutral(NEUTRAL | {"label": label})
-    assert sides(pair) == (SKY, chosen, rejected)
-    assert pair.label_strength == strength
-    assert pair.is_text
-
-
-def test_votes_are_turned_with_the_label():
-    row = NEUTRAL | {"label": 0.25, "votes": [0, 0.5, 0, 0.5], "meta": {"annotator_ids": ["w0", 1, "w2", "w3"]}}
-    pair = schemas.neutral(row)
-    assert pair.votes == [1, 0.5, 1, 0.5]
-    assert pair.annotators == ["w0", "1", "w2", "w3"]
-    assert schemas.neutral(row | {"label": 0.75}).votes == [0, 0.5, 0, 0.5]
-    assert schemas.neutral(NEUTRAL | {"votes": [], "meta": None}).votes is None
-
-
-def test_neutral_prompts_may_be_messages():
-    pair = schemas.neutral(NEUTRAL | {"prompt": SYSTEM + SKY})
-    assert sides(pair) == (SYSTEM + SKY, BLUE, RED)
-    assert not pair.is_text
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"label": float("nan")}, "label is NaN; expected a number from 0 (b preferred) to 1 (a preferred)"),
-        ({"label": 1.01}, "label is 1.01; expected a number from 0"),
-        ({"label": -1}, "label is -1; expected a number from 0"),
-        ({"label": None}, "label is null; expected a number from 0"),
-        ({"label": "a"}, "label is text ('a'); expected a number from 0"),
-        ({"label": True}, "label is true; expected a number from 0"),
-        ({"response_b": None}, "response_b is null; expected text or a list of messages"),
-        ({"prompt": 3}, "prompt is 3; expected text or a list of messages"),
-        ({"votes": [1, 2]}, "votes[1] is 2; expected a number from 0"),
-        ({"votes": {"w0": 1}}, "votes is an object; expected a list"),
-        ({"votes": [1, 0], "meta": {"annotator_ids": ["w0"]}}, "meta.annotator_ids has 1 names for 2 votes"),
-    ],
-)
-def test_wrong_neutral_values_are_named(change, message):
-    assert error_of(schemas.neutral, NEUTRAL | change).startswith(message)
-
-
-@pytest.mark.parametrize("column", NEUTRAL)
-def test_a_missing_column_is_named_with_the_option_that_maps_it(column):
-    row = {name: value for name, value in NEUTRAL.items() if name != column}
-    found = ", ".join(row)
-    expected = f"no column '{column}' (found {found}); if yours has another name: --columns {column}=NAME"
-    assert error_of(schemas.neutral, row) == expected
 
 
 def transcript(*turns):
@@ -185,3 +126,101 @@ def test_what_is_more_than_text_is_not_carried():
     pair = schemas.conversational({"prompt": SKY, "chosen": call, "rejected": RED})
     assert pair.chosen == [{"role": "assistant", "content": ""}]
     assert pair.carried == {"prompt", "rejected"}
+
+
+def test_openai_messages_end_with_the_chosen_response():
+    row = {"messages": SYSTEM + SKY + BLUE, "rejected_response": "Red."}
+    pair = schemas.openai(row)
+    assert sides(pair) == (SYSTEM + SKY, BLUE, RED)
+    assert pair.carried == set(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"messages": SKY, "rejected_response": "Red."},
+            "messages has no assistant message at its end; expected the chosen",
+        ),
+        ({"messages": [], "rejected_response": "Red."}, "messages has no assistant message at its end"),
+        ({"messages": "Sky?", "rejected_response": "Red."}, "messages is text ('Sky?'); expected a list"),
+        ({"messages": SKY + BLUE, "rejected_response": None}, "rejected_response is null; expected text or a list"),
+        ({"messages": SKY + BLUE}, "no column 'rejected_response' (found messages)"),
+    ],
+)
+def test_wrong_openai_rows_are_named(row, message):
+    assert error_of(schemas.openai, row).startswith(message)
+
+
+MARKED = {"chosen": ["\n\nHuman: Sky?", "\n\nAssistant: Blue."], "rejected": ["\n\nHuman: Sky?", "\n\nAssistant: Red."]}
+PLAIN = {"chosen": ["Sky?", "Blue."], "rejected": ["Sky?", "Red."]}
+
+
+@pytest.mark.parametrize("row", [MARKED, PLAIN])
+def test_lists_of_turns_end_with_the_response(row):
+    pair = schemas.strength(row)
+    assert sides(pair) == (SKY, BLUE, RED)
+    assert (pair.carried, pair.own, pair.is_text) == ({"chosen", "rejected"}, {}, False)
+
+
+@pytest.mark.parametrize("space", [" ", "_"])
+def test_score_lists_are_read_in_both_spellings(space):
+    given = {"chosen score list": [1.5, 2], "rejected score list": [0, -1.0]}
+    row = PLAIN | {name.replace(" ", space): scores for name, scores in given.items()}
+    pair = schemas.strength(row | {"GPT4 label": 1})
+    assert pair.own == {"scores_chosen": [1.5, 2.0], "scores_rejected": [0.0, -1.0]}
+    assert pair.carried == set(row)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": []}, "chosen is an empty list; expected turns, the last one the response"),
+        ({"rejected": None}, "rejected is null; expected a list"),
+        ({"rejected": ["Sky?", None]}, "rejected[1] is null; expected text"),
+        ({"chosen score list": [1.0]}, "rejected_score_list is null; expected a list"),
+        (
+            {"chosen score list": [1.0], "rejected score list": [1.0, 2.0]},
+            "chosen score list has 1 numbers and rejected score list 2; expected one per model in both",
+        ),
+        (
+            {"chosen score list": [], "rejected score list": []},
+            "chosen score list has 0 numbers and rejected score list 0",
+        ),
+        (
+            {"chosen score list": [1.0, None], "rejected score list": [1.0, 2.0]},
+            "chosen score list[1] is null; expected a number",
+        ),
+        (
+            {"chosen score list": "[1]", "rejected score list": "[2]"},
+            "chosen score list is text ('[1]'); expected a list",
+        ),
+    ],
+)
+def test_wrong_turns_and_score_lists_are_named(change, message):
+    assert error_of(schemas.strength, PLAIN | change).startswith(message)
+
+
+@pytest.mark.parametrize("names", schemas.RATINGS)
+def test_ratings_of_both_responses_have_one_name(names):
+    row = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."} | dict(zip(names, (4, 2.5), strict=True))
+    pair = schemas.rated(schemas.standard(row), row)
+    assert (pair.own, pair.label_strength) == ({"score_chosen": 4, "score_rejected": 2.5}, None)
+    tied = row | dict.fromkeys(names, 4)
+    assert schemas.rated(schemas.standard(tied), tied).label_strength == 0.5
+
+
+@pytest.mark.parametrize("rating", [None, "4", float("nan"), True])
+def test_what_is_no_rating_is_left_alone(rating):
+    row = {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red.", "score_chosen": rating, "score_rejected": rating}
+    assert schemas.rated(schemas.standard(row), row) == schemas.standard(row)
+
+
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.lists(st.text(max_size=20), min_size=1, max_size=4))
+def test_every_turn_of_a_list_is_in_the_pair(chosen, rejected):
+    pair = schemas.strength({"chosen": chosen, "rejected": rejected})
+    for side, given_turns in ((pair.chosen, chosen), (pair.rejected, rejected)):
+        if not any(schemas.TURN.search(turn) for turn in given_turns):
+            said = "".join(turn["content"] for turn in pair.prompt + side)
+            marks = ("\n\nHuman: ", "\n\nAssistant: ")
+            assert said.replace(marks[0], "").replace(marks[1], "") == "".join(given_turns)

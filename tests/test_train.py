@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_models import good_answers, write_decoder, write_encoder, write_family
+from tiny_models import FAMILIES, good_answers, write_decoder, write_encoder, write_family
+from torch.nn.functional import logsigmoid
 
 import rm_ensemble.checkpoint
 import rm_ensemble.train
@@ -21,6 +22,7 @@ from rm_ensemble.classifier import (
     classifier_rewards,
     new_classifier,
     reward_head,
+    rewards_and_states,
     save_classifier,
     token_batch,
 )
@@ -33,6 +35,7 @@ from rm_ensemble.train import (
     LanguageHead,
     TrainOptions,
     _set_aside,
+    _training,
     presentations,
     schedule,
     train,
@@ -83,10 +86,9 @@ def test_the_first_loss_of_equal_rewards_is_ln_2(encoder: Classifier) -> None:
 def test_label_prob_zero_teaches_the_opposite_and_weight_zero_nothing(encoder: Classifier) -> None:
     pairs = training_items(encoder)
     opposite = replace(pairs, label_prob=np.zeros(N_PAIRS, dtype=np.float32))
-    before = reward_head(encoder.model).weight.clone()
-    no_decay = replace(FAST, learning_rate=1e-12)
-    train(encoder.model, replace(pairs, weight=np.zeros(N_PAIRS, dtype=np.float32)), N_PAIRS, no_decay)
-    torch.testing.assert_close(reward_head(encoder.model).weight, before)
+    nothing = replace(pairs, weight=np.zeros(N_PAIRS, dtype=np.float32))
+    facts = train(encoder.model, nothing, N_PAIRS, replace(FAST, learning_rate=1e-12))
+    assert facts["first_loss"] == facts["last_loss"] == 0
     train(encoder.model, opposite, 8 * N_PAIRS, FAST)
     assert (differences(encoder) < 0).mean() == 1
 
@@ -108,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(encoder: Classifier
     pairs = training_items(encoder)
     margin = np.zeros(N_PAIRS, dtype=np.float32)
     margin[17] = np.nan
-    with pytest.raises(CurateError, match=r"step \d: the loss is nan on the batch of pairs .*tiny:train:17"):
+    with pytest.raises(CurateError, match=r"step \d: the loss is nan, its gradient .* on the batch of .*tiny:train:17"):
         train(encoder.model, replace(pairs, margin=margin), N_PAIRS, FAST)
 
 
@@ -162,7 +164,13 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"contrastive": "simcse"}, {"contrastive": "swav", "contrastive_on": "differences"}, {"validation": 0.25}],
+    [
+        {},
+        {"contrastive": "simcse", "micro_batch": 3},
+        {"contrastive": "swav", "contrastive_on": "differences", "checkpointing": True},
+        {"contrastive": "swav", "micro_batch": 2},
+        {"validation": 0.25, "schedule": "cosine"},
+    ],
     ids=str,
 )
 def test_a_killed_run_goes_on_to_the_same_weights(
@@ -196,6 +204,36 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert same(whole, resumed)
     assert log == resumed_log
     assert len(log.splitlines()) > 6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_contrastive_views_differ_and_without_the_term_there_is_no_dropout(name: str, tmp_path: Path) -> None:
+    classifier = new_classifier(write_family(name, tmp_path), max_tokens=96, seed=0)
+    tokens = torch.arange(6, 30)[None]
+
+    def states(options: TrainOptions) -> tuple[torch.Tensor, torch.Tensor]:
+        with _training(classifier.model, options):
+            one, other = (rewards_and_states(classifier.model, tokens, torch.ones_like(tokens)) for _ in range(2))
+        return one.states, other.states
+
+    assert not torch.equal(*states(replace(FAST, contrastive="simcse")))
+    assert torch.equal(*states(FAST))
+
+
+def test_a_retry_after_out_of_memory_fills_the_queue_once(encoder: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, queues, n_calls = rm_ensemble.train.swav, [], 0
+
+    def once_too_little(view_a, view_b, prototypes, queue):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        queues.append(len(queue))
+        return real(view_a, view_b, prototypes, queue)
+
+    monkeypatch.setattr(rm_ensemble.train, "swav", once_too_little)
+    train(encoder.model, training_items(encoder), 16, replace(FAST, contrastive="swav", micro_batch=4))
+    assert queues[:5] == [0, 0, 4, 8, 12]  # the first part of two, then all four parts of the retry
 
 
 def test_a_state_of_other_options_or_other_pairs_is_not_gone_on_from(encoder: Classifier, tmp_path: Path) -> None:
@@ -295,6 +333,13 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_validation_loss(encoder:
     ]
     assert facts["validation_loss"] == min(look["validation_loss"] for look in looks)
     assert facts["stopped_at"] < facts["n_steps"] < 40 * N_PAIRS * 3 // 4 // 8
+    _, aside = _set_aside(items, wild)
+    assert aside is not None
+    batch = batch_of(aside, np.arange(len(aside)))
+    with torch.no_grad():
+        rewards = rewards_and_states(encoder.model, *token_batch(aside.sequences, batch.rows, encoder.model)).rewards
+    lead = rewards[batch.pairs[:, 0]] - rewards[batch.pairs[:, 1]]
+    assert -logsigmoid(lead).mean().item() == pytest.approx(facts["validation_loss"], rel=1e-4)
 
 
 def test_tensorboard_reads_what_the_log_says(encoder: Classifier, tmp_path: Path) -> None:

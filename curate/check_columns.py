@@ -1,0 +1,65 @@
+"""What the checks look at, beside the pair table: texts, turns and keys of the prompt and of the two responses."""
+
+import polars as pl
+
+from curate.pairs import text_of
+
+SIDES = ("chosen", "rejected")
+
+
+def content_key(column: str) -> pl.Expr:
+    """A 64-bit hash of the messages of a column: equal messages, equal numbers."""
+    return pl.col(column).list.eval(pl.element().struct.json_encode()).list.join(",").hash()
+
+
+def user_turns(column: str) -> pl.Expr:
+    """The contents of the user's messages of a column."""
+    of_user = pl.element().filter(pl.element().struct.field("role") == "user")
+    return pl.col(column).list.eval(of_user.struct.field("content"))
+
+
+def check_columns(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pair table with a column for each thing that several checks look at, in the same order.
+
+    `prompt_text`, `chosen_text` and `rejected_text`; `opening` and `question`, the first and the last user turn of the
+    prompt (all of it where no turn is the user's); `prompt_key`, `chosen_key` and `rejected_key`, equal where the messages are.
+    """
+    columns = ("prompt", *SIDES)
+    texts = pairs.with_columns(
+        *(text_of(column).alias(f"{column}_text") for column in columns),
+        *(content_key(column).alias(f"{column}_key") for column in columns),
+        opening=user_turns("prompt").list.first(),
+        question=user_turns("prompt").list.last(),
+    )
+    return texts.with_columns(pl.col("opening", "question").fill_null(pl.col("prompt_text")))
+
+
+def response_uses(table: pl.DataFrame, suffix: str = "key") -> pl.DataFrame:
+    """To how many different prompts the responses of each pair are given: `chosen_key_prompts` and `rejected_key_prompts`."""
+    sides = [table.select("prompt_key", response=f"{side}_{suffix}") for side in SIDES]
+    uses = pl.concat(sides).unique().group_by("response").len("n_prompts")
+    columns = [
+        table.select(response=f"{side}_{suffix}").join(uses, on="response", how="left", maintain_order="left")[
+            "n_prompts"
+        ]
+        for side in SIDES
+    ]
+    return pl.DataFrame({f"{side}_{suffix}_prompts": column for side, column in zip(SIDES, columns, strict=True)})
+
+
+def own_scores(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The data's own scores of the two responses as `chosen_score` and `rejected_score`, from `extra`; null where it has none.
+
+    >>> own_scores(pl.DataFrame({"extra": ['{"score_chosen":4,"score_rejected":2.5}', "{}"]})).rows()
+    [(4.0, 2.5), (None, None)]
+    """
+    names = ("score_{}", "{}_score", "rating_{}", "{}_rating")
+    given = [name for name in names if pairs["extra"].str.contains(f'"{name.format("chosen")}"', literal=True).any()]
+    return pairs.select(_score(side, given).alias(f"{side}_score") for side in SIDES)
+
+
+def _score(side: str, names: list[str]) -> pl.Expr:
+    """The first of the named numbers that `extra` has for a side."""
+    paths = [f'$["{name.format(side)}"]' for name in names]
+    found = [pl.col("extra").str.json_path_match(path).cast(pl.Float64, strict=False) for path in paths]
+    return pl.coalesce(found) if found else pl.repeat(None, pl.len(), dtype=pl.Float64)

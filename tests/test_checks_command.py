@@ -1,0 +1,192 @@
+import gzip
+import json
+
+import polars as pl
+import pytest
+from test_checks_planted import CLEAN
+
+from curate import pipeline
+from curate.check_lengths import needs_tokens
+from curate.checks import EXIT_CODES
+from curate.formats import LoadOptions, read_pairs
+from curate.options import CheckOptions, FeatureOptions
+
+
+def write(path, rows):
+    lines = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), row, strict=True))) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+BALANCED = [(p, c, r) if i % 2 else (p, r, c) for i, (p, c, r) in enumerate(CLEAN)]  # neither side is the longer one
+
+
+def test_clean_data_exit_with_0_and_say_so(command, tmp_path):
+    data = write(tmp_path / "clean.jsonl", BALANCED)
+    code, out, _ = command("check", data)
+    assert code == 0
+    assert "60 pairs, worst: note" in out
+    code, out, _ = command("check", data, "--json")
+    report = json.loads(out)
+    assert (code, report["severity"], report["n_pairs"], report["n_groups"], report["found"]) == (0, "note", 60, 60, [])
+    assert report["biases"][0]["name"] == "length_bias"
+    assert [path.name for path in tmp_path.iterdir()] == ["clean.jsonl"]  # nothing is written
+
+
+@pytest.mark.parametrize(
+    ("row", "severity", "check"),
+    [
+        (CLEAN[0], "warning", "exact_duplicate_pair"),
+        (("Who sings?", "Larks.", "Larks."), "error", "identical_responses"),
+        (("Who sings?", "I'm sorry, I can't help with that.", "Larks do."), "note", "refusal"),
+    ],
+)
+def test_the_exit_code_follows_the_worst_severity(command, tmp_path, row, severity, check):
+    rows = [CLEAN[0], *BALANCED[1:], row]
+    code, out, _ = command("check", write(tmp_path / "data.jsonl", rows), "--json")
+    report = json.loads(out)
+    assert (code, report["severity"]) == (EXIT_CODES[severity], severity)
+    first = next(entry for entry in report["found"] if entry["check"] == check)
+    assert first["example"] == "data:train:60"
+    assert (first["n_pairs"], first["share"]) == (1, 1 / 61)
+    assert first["severity"] == severity
+    assert first["meaning"] and first["fix"]
+
+
+def test_exit_codes_are_told_apart_from_what_is_taken():
+    assert EXIT_CODES == {"none": 0, "note": 0, "warning": 3, "error": 4}
+
+
+def test_what_cannot_be_read_exits_with_2(command, tmp_path):
+    code, out, err = command("check", tmp_path / "nothing.jsonl")
+    assert (code, out) == (2, "")
+    assert "no such file" in err
+    data = write(tmp_path / "clean.jsonl", BALANCED)
+    code, out, err = command("check", data, "--against", tmp_path / "nothing.jsonl")
+    assert (code, out) == (2, "")
+    assert "nothing.jsonl: no such file" in err
+
+
+def test_the_help_tells_the_exit_codes(command):
+    code, out, _ = command("check", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    assert "0 nothing worse than notes, 3 warnings, 4 errors" in text
+    assert "--against" in text and "--json" in text and "--no-near" in text
+
+
+def test_overlap_with_another_file(command, tmp_path):
+    data = write(tmp_path / "train.jsonl", BALANCED)
+    test = write(tmp_path / "test.jsonl", [BALANCED[4], ("Is this new?", "It is new.", "It is not new.")])
+    code, out, _ = command("check", data, "--against", test, "--json")
+    report = json.loads(out)
+    assert code == 4
+    assert {row["check"]: row["n_pairs"] for row in report["found"]} == {"prompt_in_other": 1, "response_in_other": 1}
+    assert report["found"][0]["example"] == "train:train:4"
+    assert report["against"] == {"name": str(test), "n_pairs": 2, "n_equal_prompts": 1, "n_equal_responses": 1}
+
+
+def test_near_duplicates_can_be_left_out(command, tmp_path):
+    long = "Tell me of the old lighthouse keeper who walked down to the pier to look at boats and nets in the rain"
+    rows = [*BALANCED, (f"{long}?", "He slept.", "He swam."), (f"{long} once?", "He sang.", "He sat.")]
+    data = write(tmp_path / "data.jsonl", rows)
+    assert command("check", data)[0] == 3
+    assert "near_duplicate_prompt" in command("check", data)[1]
+    code, out, _ = command("check", data, "--no-near")
+    assert code == 0
+    assert "near_duplicate_prompt" not in out
+
+
+def test_a_run_folder_gets_its_table_and_exits_with_0(command, tmp_path):
+    data = write(tmp_path / "data.jsonl", [*BALANCED, ("Who sings?", "Larks.", "Larks.")])
+    run = pipeline.load(data, tmp_path / "run")
+    code, out, _ = command("check", run.path)
+    assert code == 0
+    assert "identical_responses" in out
+    table = run.read("checks")
+    assert table["identical_responses"].to_list() == [False] * 60 + [True]
+    assert "near_duplicate_pair" in table.columns
+    assert set(table.drop("pair_id").dtypes) == {pl.Boolean}
+    assert table.drop("pair_id").null_count().sum_horizontal().item() == 0
+    written = (run.path / "checks.parquet").stat().st_mtime_ns
+    pipeline.check(run)
+    assert (run.path / "checks.parquet").stat().st_mtime_ns == written  # fresh
+    pipeline.check(run, checking=CheckOptions(against=str(data)))
+    assert run.read("checks")["prompt_in_other"].all()
+
+
+def test_hostile_text_stays_text(command, tmp_path):
+    rows = [*BALANCED, ("Who?", "[bold]\x1b[31mred", "[bold]\x1b[31mred")]
+    data = write(tmp_path / "[red]data.jsonl", rows)
+    code, out, _ = command("check", data)
+    assert code == 4
+    assert "[red]data:train:60" in out
+    assert "\x1b[31m" not in out
+
+
+@pytest.mark.parametrize("name", ["hh_rlhf_test", "oasst1_zh_rank", "gsm8k_solutions"])
+def test_pairs_without_need_of_tokens_would_have_had_no_finding(data_folder, name):
+    from rm_ensemble.batches import token_lengths
+
+    pairs = read_pairs(data_folder / f"{name}.jsonl.gz", LoadOptions()).pairs.head(1500)
+    needed = needs_tokens(pairs, 256)
+    rest = pairs.filter(~needed)
+    assert len(rest) > 20
+    lengths = token_lengths(rest, FeatureOptions())
+    assert (
+        not lengths.select(pl.any_horizontal("is_prompt_cut", "is_response_cut", "is_equal_after_cut"))
+        .to_series()
+        .any()
+    )
+    longest = (
+        lengths["n_prompt_tokens"]
+        + lengths.select(pl.max_horizontal("n_chosen_tokens", "n_rejected_tokens")).to_series()
+    )
+    assert longest.max() <= 256
+
+
+def test_tokens_are_counted_where_they_can_matter(make_pairs):
+    short, long, long_word = ("Why?", "Because.", "So."), ("Why?", "word " * 100, "So."), ("Why?", "x" * 101, "y" * 101)
+    alike, umlaut, signs = ("Why?", "Über!", "uber"), ("Why?", "Größe", "Masse"), ("Why?", "你好", "再见")
+    pairs = make_pairs(short, short, long, long_word, alike, umlaut, signs)
+    assert needs_tokens(pairs, 256).to_list() == [True, False, True, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "hh_rlhf_test",
+            {"broken_encoding": 1, "prompt_in_response": 2, "boilerplate_response": 7, "empty_response": 11},
+        ),
+        ("oasst1_zh_rank", {"equal_but_for_space": 2, "near_duplicate_prompt": 38, "other_language": 0}),
+        ("ukp_convarg", {"contradicting_labels": 84, "truncated_response": 31, "label_cycle": 5055}),
+        ("gsm8k_solutions", {"near_duplicate_pair": 2, "exact_duplicate_pair": 3, "refusal": 0}),
+        ("alpaca_bon_gpt4turbo", {"near_contradicting_labels": 8, "refusal": 5, "other_language": 0}),
+        ("fine_grained_rlhf_dev", {"near_duplicate_prompt": 24, "truncated_response": 114, "label_cycle": 0}),
+    ],
+)
+def test_findings_in_real_data(data_folder, name, expected):
+    from test_checks_planted import lengths
+
+    from curate.checks import check_table, run_checks
+
+    pairs = read_pairs(data_folder / f"{name}.jsonl.gz", LoadOptions()).pairs
+    table = run_checks(check_table(pairs, lengths(pairs)))
+    assert {check: table[check].sum() for check in expected} == expected
+
+
+def test_questions_of_one_real_set_are_found_in_another(data_folder):
+    facts = pipeline.check_data(
+        data_folder / "alpaca_bon_gpt4turbo.jsonl.gz",
+        checking=CheckOptions(near=False, against=str(data_folder / "hh_rlhf_test.jsonl.gz")),
+    )
+    with gzip.open(data_folder / "hh_rlhf_test.jsonl.gz", "rt", encoding="utf-8") as lines:
+        prompts = [json.loads(line)["prompt"] for line in lines]
+    known = {prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in prompts}
+    with gzip.open(data_folder / "alpaca_bon_gpt4turbo.jsonl.gz", "rt", encoding="utf-8") as lines:
+        own = [json.loads(line)["prompt"] for line in lines]
+    equal = [(prompt if isinstance(prompt, str) else prompt[-1]["content"]) in known for prompt in own]
+    assert facts["against"]["n_equal_prompts"] == sum(equal)
+    assert len({str(prompt) for prompt, is_equal in zip(own, equal, strict=True) if is_equal}) >= 129  # DATA.md
+    assert facts["counts"]["prompt_in_other"] > sum(equal)
