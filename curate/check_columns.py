@@ -6,6 +6,11 @@ from curate.pairs import text_of
 
 SIDES = ("chosen", "rejected")
 
+LAST_LINE_BYTES = 60  # a shorter last line may be a name, a title or the end of a list
+# The last sentence, after another that ended properly, ends with a letter, a comma or an opening
+OPEN_END = r"[.!?][\"')”’]*\s+[^.!?]*([\p{L}--\p{Han}]|[,(\-–])$"
+NO_SENTENCE = r"^\s*([-*•+]|\d+[.)]|[#|])|https?://\S*$|```|#\w+$|[-–—] ?[A-Z][\w .]+$"
+
 
 def content_key(column: str) -> pl.Expr:
     """A 64-bit hash of the messages of a column: equal messages, equal numbers."""
@@ -18,11 +23,20 @@ def user_turns(column: str) -> pl.Expr:
     return pl.col(column).list.eval(of_user.struct.field("content"))
 
 
+def ends_open(side: str) -> pl.Expr:
+    """True where a response stops within a sentence: its last line is long and ends without an end after one that has it."""
+    text = pl.col(f"{side}_text").str.strip_chars_end()
+    last_line = text.str.extract(r"([^\n]*)$")
+    is_long = last_line.str.len_bytes() >= LAST_LINE_BYTES
+    return is_long & text.str.contains(OPEN_END) & ~last_line.str.contains(NO_SENTENCE)
+
+
 def check_columns(pairs: pl.DataFrame) -> pl.DataFrame:
     """The pair table with a column for each thing that several checks look at, in the same order.
 
     `prompt_text`, `chosen_text` and `rejected_text`; `opening` and `question`, the first and the last user turn of the
-    prompt (all of it where no turn is the user's); `prompt_key`, `chosen_key` and `rejected_key`, equal where the messages are.
+    prompt (all of it where no turn is the user's); `prompt_key`, `chosen_key` and `rejected_key`, equal where the messages are;
+    `chosen_is_open` and `rejected_is_open`, see `ends_open`.
     """
     columns = ("prompt", *SIDES)
     texts = pairs.with_columns(
@@ -31,7 +45,10 @@ def check_columns(pairs: pl.DataFrame) -> pl.DataFrame:
         opening=user_turns("prompt").list.first(),
         question=user_turns("prompt").list.last(),
     )
-    return texts.with_columns(pl.col("opening", "question").fill_null(pl.col("prompt_text")))
+    return texts.with_columns(
+        pl.col("opening", "question").fill_null(pl.col("prompt_text")),
+        *(ends_open(side).alias(f"{side}_is_open") for side in SIDES),
+    )
 
 
 def response_uses(table: pl.DataFrame, suffix: str = "key") -> pl.DataFrame:

@@ -13,6 +13,7 @@ SURE = 0.9  # the identifier's own probability, of either text
 JUDGED_CHARS = 400
 # Words of English that no other large language has: most English texts need no identifier, which takes 0.1 ms a text
 ENGLISH = r"(?i)\b(the|and|that|you|with|this|have|are|your|from|which|would|they|will|what|there)\b"
+FEWEST_ENGLISH = 2
 CODE = r"```|[{};]\s*\n|\$\$|\\[a-z]+\{|(?m:^\s*(import|def|class|#include|function|const|return) )"
 TRANSLATION = (
     r"(?i)translat|übersetz|traduc|tradui|翻译|翻訳|переве|in (english|chinese|french|german|spanish|japanese)"
@@ -41,27 +42,33 @@ def other_language_column(table: pl.DataFrame) -> pl.Series:
     A question that asks for a translation is not held against the response.
     """
     columns = ["question", *(f"{side}_text" for side in SIDES)]
-    guessed = pl.concat([table.select(text=pl.col(name).str.head(JUDGED_CHARS)) for name in columns])["text"]
-    known = languages(guessed)
-    question, *sides = (known[i * len(table) : (i + 1) * len(table)] for i in range(len(columns)))
-    asks = table["question"].str.contains(TRANSLATION)
-    differs = [((side != question) & side.is_not_null() & question.is_not_null()).fill_null(False) for side in sides]
-    return ((differs[0] | differs[1]) & ~asks).alias("is_other_language")
+    texts = table.select(pl.col(columns).str.head(JUDGED_CHARS))
+    judged = texts.select(can_be_judged(pl.col(columns)))
+    is_asked = judged["question"] & (judged["chosen_text"] | judged["rejected_text"])
+    is_asked &= ~table["question"].str.contains(TRANSLATION)
+    codes = languages(pl.concat([texts.filter(is_asked)[name] for name in columns]).unique())
+    known = texts.with_columns(
+        pl.when(is_asked & judged[name]).then(pl.col(name).replace_strict(codes, default=None, return_dtype=pl.String))
+        for name in columns
+    )
+    differs = [(pl.col(f"{side}_text") != pl.col("question")).fill_null(False) for side in SIDES]
+    return known.select(pl.any_horizontal(differs).alias("is_other_language")).to_series()
 
 
-def languages(texts: pl.Series) -> pl.Series:
-    """The language of each text as a code, null where it is too short, holds code, or is not clear."""
-    letters = texts.str.count_matches(r"\p{L}")
-    scripts = texts.str.count_matches(
+def can_be_judged(text: pl.Expr) -> pl.Expr:
+    """True for a text that is long enough and not code."""
+    letters = text.str.count_matches(r"\p{L}")
+    characters = text.str.count_matches(
         r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]"
-    )  # two or three letters' worth each
-    is_judged = (letters + 2 * scripts >= FEWEST_LETTERS) & ~texts.str.contains(CODE)
-    is_english = texts.str.count_matches(ENGLISH) >= 2 + letters // 100
-    rest = texts.filter(is_judged & ~is_english).unique()
-    codes = pl.DataFrame({"text": rest, "code": pl.Series(map(_code, rest), dtype=pl.String)})
-    joined = texts.to_frame("text").join(codes, on="text", how="left", maintain_order="left", nulls_equal=True)
-    found = joined.with_columns(is_judged.alias("judged"), is_english.alias("english"))
-    return found.select(pl.when("judged").then(pl.when("english").then(pl.lit("en")).otherwise("code"))).to_series()
+    )  # worth two or three letters each
+    return (letters + 2 * characters >= FEWEST_LETTERS) & ~text.str.contains(CODE)
+
+
+def languages(texts: pl.Series) -> dict[str, str | None]:
+    """The language of each text as a code, None where it is not clear."""
+    is_english = texts.str.count_matches(ENGLISH) >= FEWEST_ENGLISH
+    rest = texts.filter(~is_english).to_list()
+    return dict.fromkeys(texts.filter(is_english).to_list(), "en") | {text: _code(text) for text in rest}
 
 
 def _code(text: str) -> str | None:

@@ -14,7 +14,7 @@ CHUNK = 20_000
 
 
 def prompt_in_other() -> pl.Expr:
-    """The last question, or 13 words of it in a row, is also in the file compared with.
+    """The first or the last question, or 13 words of it in a row, is also in the file compared with.
 
     error: take the pair out of one of the two, or the test measures memory
     """
@@ -35,11 +35,12 @@ OVERLAP_CHECKS = (prompt_in_other, response_in_other)
 def overlap_columns(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """`is_prompt_in_other` and `is_response_in_other` of each pair of `table`; `other` is a pair table."""
     against = check_columns(other)
-    questions = seen(table["question"], against["question"], 1)
+    asked, questions = (pl.concat([part["opening"], part["question"]]) for part in (table, against))
+    prompts = seen(asked, questions, 1)
     texts, others = (pl.concat([part[f"{side}_text"] for side in SIDES]) for part in (table, against))
     responses = seen(texts, others, FEWEST_WORDS)
     n = len(table)
-    return pl.DataFrame({"is_prompt_in_other": questions, "is_response_in_other": responses[:n] | responses[n:]})
+    return pl.DataFrame({"is_prompt_in_other": prompts[:n] | prompts[n:], "is_response_in_other": responses[:n] | responses[n:]})
 
 
 def seen(texts: pl.Series, others: pl.Series, fewest_words: int) -> pl.Series:
@@ -67,7 +68,8 @@ def run_keys(texts: pl.Series, fewest_words: int) -> Iterator[pl.DataFrame]:
 def overlap_facts(table: pl.DataFrame, other: pl.DataFrame, name: str) -> dict[str, Any]:
     """How many pairs share a whole prompt or response with the other file, word for word, beside its name and size."""
     against = check_columns(other)
-    prompts = table["question"].is_in(against["question"].implode())
+    questions = pl.concat([against["opening"], against["question"]]).unique().implode()
+    prompts = table["opening"].is_in(questions) | table["question"].is_in(questions)
     texts = pl.concat([against[f"{side}_text"] for side in SIDES]).unique().implode()
     responses = table["chosen_text"].is_in(texts) | table["rejected_text"].is_in(texts)
     return {

@@ -16,15 +16,8 @@ HEAD_CHARS = 250  # where a refusal is looked for
 LEAKED_CHARS = 40  # shorter questions are repeated in good answers
 MOST_OPEN = 0.1  # with more open ends than this, people write without full stops
 # A limit stops anywhere, people who leave out the full stop do not stop here: 19 % of the open ends in hh_rlhf_test
-MIDDLE = (
-    r"(?i)([,(\-–]|\b(the|a|an|and|or|of|to|in|on|at|with|for|from|by|as|is|are|was|which|their|your|my|its|if|because|but))$"
-)
+MIDDLE = r"(?i)([,(\-–]|\b(the|a|an|and|or|of|to|in|on|at|with|for|from|by|as|is|are|was|which|their|your|my|if|because|but))$"
 FEWEST_MIDDLE = 0.1
-LAST_LINE_BYTES = 60  # a shorter last line may be a name, a title or the end of a list
-# The last sentence, after another that ended properly, ends with a letter, a comma or an opening
-OPEN_END = r"[.!?][\"')”’]*\s+[^.!?]*([\p{L}--\p{Han}]|[,(\-–])$"
-NO_SENTENCE = r"^\s*([-*•+]|\d+[.)]|[#|])|https?://\S*$|```|#\w+$|[-–—] ?[A-Z][\w .]+$"
-
 TURN_IN_TEXT = "\n\n(Human|Assistant): "
 CHAT_MARKS = (
     r"<\|(im_start|im_end|user|assistant|system|endoftext|eot_id|start_header_id|end_of_turn)\|>"
@@ -148,26 +141,17 @@ def broken_encoding() -> pl.Expr:
     return pl.any_horizontal(*(pl.col(f"{column}_text").str.contains(MOJIBAKE) for column in ("prompt", *SIDES)))
 
 
-def ends_open(side: str) -> pl.Expr:
-    """True where a response stops within a sentence: its last line is long and ends without an end after one that has it."""
-    text = pl.col(f"{side}_text").str.strip_chars_end()
-    last_line = text.str.extract(r"([^\n]*)$")
-    is_long = last_line.str.len_bytes() >= LAST_LINE_BYTES
-    return is_long & text.str.contains(OPEN_END) & ~last_line.str.contains(NO_SENTENCE)
-
-
 def ends_in_middle(side: str) -> pl.Expr:
     """True where a response stops at a word that no sentence ends with."""
-    return ends_open(side) & pl.col(f"{side}_text").str.strip_chars_end().str.contains(MIDDLE)
+    return pl.col(f"{side}_is_open") & pl.col(f"{side}_text").str.strip_chars_end().str.contains(MIDDLE)
 
 
 def is_cut_off(side: str) -> pl.Expr:
     """True where a response stops at such a word, or at any word where enough of the open ends of the data are such."""
-    n_open, n_middle = (
-        pl.sum_horizontal(*(is_so(each).sum() for each in SIDES)) for is_so in (ends_open, ends_in_middle)
-    )
+    n_open = pl.sum_horizontal(*(pl.col(f"{each}_is_open").sum() for each in SIDES))
+    n_middle = pl.sum_horizontal(*(ends_in_middle(each).sum() for each in SIDES))
     is_by_limit = (n_open < MOST_OPEN * len(SIDES) * pl.len()) & (n_middle > FEWEST_MIDDLE * n_open)
-    return ends_in_middle(side) | (ends_open(side) & is_by_limit)
+    return ends_in_middle(side) | (pl.col(f"{side}_is_open") & is_by_limit)
 
 
 def truncated_response() -> pl.Expr:

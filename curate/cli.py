@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
-from click.core import ParameterSource
 
 from curate import pipeline
 from curate.errors import CurateError
@@ -78,11 +76,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         else:
             parameters[parameter.name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
+    parameters["context"] = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
     @functools.wraps(function)
-    def run_command(**given: Any) -> None:
+    def run_command(context: typer.Context, **given: Any) -> None:
         plain = {key: value for key, value in given.items() if key in inspect.signature(function).parameters}
+        typed = {key: value for key, value in given.items() if not _is_default(context, key)}
         with user_errors():
-            function(**plain, **{name: _instance(cls, given) for name, cls in classes.items()})
+            function(**plain, **{name: _instance(cls, typed) for name, cls in classes.items()})
 
     run_command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
     run_command.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
@@ -90,12 +91,15 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run_command
 
 
-def _instance(cls: Any, given: dict[str, Any]) -> Any:
+def _is_default(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT"
+
+
+def _instance(cls: Any, typed: dict[str, Any]) -> Any:
     """The options dataclass of what was typed; the rest is its own defaults, or what a preset says."""
     names = {entry.name for entry in dataclasses.fields(cls)}
-    source = click.get_current_context().get_parameter_source
-    typed = {key: value for key, value in given.items() if key in names and source(key) != ParameterSource.DEFAULT}
-    return getattr(cls, "of", cls)(**typed)
+    return getattr(cls, "of", cls)(**{key: value for key, value in typed.items() if key in names})
 
 
 @contextmanager
