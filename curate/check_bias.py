@@ -99,24 +99,12 @@ def with_feature(chosen: pl.Expr, rejected: pl.Expr) -> pl.Expr:
 
 
 def chosen_first(extra: pl.Series) -> pl.Series:
-    """Whether the chosen response was the first of the two as given, from the label that `extra` keeps; null where it does not.
+    """Whether the chosen response stood first, from `position_chosen` in `extra`; null where that is not there.
 
-    >>> chosen_first(pl.Series(['{"label":0.0}', '{"winner":"model_a"}', '{"overall_preference":-2}', "{}"])).to_list()
-    [False, True, True, None]
+    >>> chosen_first(pl.Series(['{"position_chosen":"a"}', '{"position_chosen":"b"}', "{}"])).to_list()
+    [True, False, None]
     """
-    table = extra.to_frame("extra")
-
-    def number(name: str) -> pl.Expr:
-        return pl.col("extra").str.json_path_match(f"$.{name}").cast(pl.Float64, strict=False)
-
-    winner = pl.col("extra").str.json_path_match("$.winner")
-    first = [
-        pl.when(number("label") != 0.5).then(number("label") > 0.5),
-        pl.when(winner.is_in(["model_a", "a", "A"])).then(True).when(winner.is_in(["model_b", "b", "B"])).then(False),
-        pl.when(number("winner_model_a") != number("winner_model_b")).then(number("winner_model_a") == 1),
-        pl.when(number("overall_preference") != 0).then(number("overall_preference") < 0),
-    ]
-    return table.select(pl.coalesce(first).alias("is_chosen_first")).to_series()
+    return (extra.str.json_path_match("$.position_chosen") == "a").alias("is_chosen_first")
 
 
 def bias_findings(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -207,15 +195,20 @@ def side_values(judged: pl.DataFrame) -> Iterator[tuple[str, tuple[pl.Series, pl
         elif name.endswith("_a") and (other := paths.get(f"{name[:-2]}_b")) and first.is_not_null().any():
             a, b = _match(judged, path), _match(judged, other)
             yield name[:-2], (_where(first, a, b), _where(first, b, a))
-        elif first.is_not_null().any() and not name.endswith(("_a", "_b", "_chosen", "_rejected")):
+        elif (
+            first.is_not_null().any()
+            and name != "position_chosen"
+            and not name.endswith(("_a", "_b", "_chosen", "_rejected"))
+        ):
             value = _match(judged, path)
-            yield (
-                name,
-                (
-                    _where(first, value + ": first", value + ": second"),
-                    _where(first, value + ": second", value + ": first"),
-                ),
-            )
+            if value.n_unique() > 1:  # one that is the same everywhere would say what position_bias says
+                yield (
+                    name,
+                    (
+                        _where(first, value + ": first", value + ": second"),
+                        _where(first, value + ": second", value + ": first"),
+                    ),
+                )
 
 
 def _match(judged: pl.DataFrame, path: str) -> pl.Series:

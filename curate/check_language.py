@@ -14,6 +14,7 @@ JUDGED_CHARS = 400
 # Words of English that no other large language has: most English texts need no identifier, which takes 0.1 ms a text
 ENGLISH = r"(?i)\b(the|and|that|you|with|this|have|are|your|from|which|would|they|will|what|there)\b"
 FEWEST_ENGLISH = 2
+OTHER_SCRIPT = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Cyrillic}\p{Arabic}\p{Greek}\p{Devanagari}\p{Thai}]"
 CODE = r"```|[{};]\s*\n|\$\$|\\[a-z]+\{|(?m:^\s*(import|def|class|#include|function|const|return) )"
 TRANSLATION = (
     r"(?i)translat|übersetz|traduc|tradui|翻译|翻訳|переве|in (english|chinese|french|german|spanish|japanese)"
@@ -66,7 +67,7 @@ def can_be_judged(text: pl.Expr) -> pl.Expr:
 
 def languages(texts: pl.Series) -> dict[str, str | None]:
     """The language of each text as a code, None where it is not clear."""
-    is_english = texts.str.count_matches(ENGLISH) >= FEWEST_ENGLISH
+    is_english = (texts.str.count_matches(ENGLISH) >= FEWEST_ENGLISH) & ~texts.str.contains(OTHER_SCRIPT)
     rest = texts.filter(~is_english).to_list()
     return dict.fromkeys(texts.filter(is_english).to_list(), "en") | {text: _code(text) for text in rest}
 

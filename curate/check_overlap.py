@@ -40,7 +40,9 @@ def overlap_columns(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     texts, others = (pl.concat([part[f"{side}_text"] for side in SIDES]) for part in (table, against))
     responses = seen(texts, others, FEWEST_WORDS)
     n = len(table)
-    return pl.DataFrame({"is_prompt_in_other": prompts[:n] | prompts[n:], "is_response_in_other": responses[:n] | responses[n:]})
+    return pl.DataFrame(
+        {"is_prompt_in_other": prompts[:n] | prompts[n:], "is_response_in_other": responses[:n] | responses[n:]}
+    )
 
 
 def seen(texts: pl.Series, others: pl.Series, fewest_words: int) -> pl.Series:

@@ -222,7 +222,7 @@ def _n_given_votes(run: Run) -> int:
 def _take_given_votes(run: Run) -> Run:
     """Write the votes that the data brought as those of an ensemble (votes/member-*.parquet)."""
     from curate.given_votes import member_votes
-    from rm_ensemble.votes import _facts as vote_facts
+    from rm_ensemble.votes import vote_facts
 
     used = {"ensemble": "given", "scoring": "given", "members": _n_given_votes(run)}
     if run.is_fresh("vote", used):

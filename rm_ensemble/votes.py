@@ -44,7 +44,7 @@ def vote(
     tables = [pl.read_parquet(file) for file in sorted((folder / "votes").glob("member-*.parquet"))]
     names = [Path(options.backbone_of(member)).name for member in range(options.members)]
     return {
-        **_facts(pairs, tables),
+        **vote_facts(pairs, tables),
         "recurring_share": recurring_share(index),
         "member_backbone": names,
         **made,
@@ -196,7 +196,8 @@ def plan_members(pairs: pl.DataFrame, options: VoteOptions) -> tuple[list[FoldPl
     return plans, tuple(seeds)
 
 
-def _facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
+def vote_facts(pairs: pl.DataFrame, tables: list[pl.DataFrame]) -> dict[str, Any]:
+    """How the members vote: the facts of run.json that hold for any ensemble, from its votes files."""
     raw = np.column_stack([table["reward_chosen"].cast(pl.Float64) - table["reward_rejected"] for table in tables])
     scaled = one_scale(raw, np.column_stack([table["fold"] for table in tables]))  # (pairs, members)
     judged = pairs.select(~is_tie()).to_series().to_numpy()

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from test_checks_planted import lengths
 
-from curate.check_bias import bias_findings, chosen_first, metadata_paths, predicted
+from curate.check_bias import bias_findings, metadata_paths, predicted
 from curate.check_columns import own_scores
 from curate.checks import check_table
 
@@ -60,17 +60,10 @@ def test_a_clear_bias_is_a_warning_either_way(make_pairs):
 
 
 def test_position_bias_needs_a_known_order(make_pairs):
-    extra = [json.dumps({"label": 1.0})] * 36 + [json.dumps({"label": 0.0})] * 4
+    extra = [json.dumps({"position_chosen": "a"})] * 36 + [json.dumps({"position_chosen": "b"})] * 4
     found = findings(make_pairs(*rows(40, "Yes.", "No."), extra=extra))["position_bias"]
     assert (found["value"], found["severity"]) == (0.9, "warning")
     assert "position_bias" not in findings(make_pairs(*rows(40, "Yes.", "No.")))
-
-
-def test_who_stood_first():
-    extra = [{"label": 0.2}, {"label": 0.5}, {"winner": "model_b"}, {"winner": "tie"}, {"overall_preference": 3}, {}]
-    extra += [{"winner_model_a": 1, "winner_model_b": 0}, {"winner_model_a": 0, "winner_model_b": 1}]
-    first = chosen_first(pl.Series([json.dumps(row) for row in extra]))
-    assert first.to_list() == [False, None, False, None, False, None, True, False]
 
 
 def test_a_model_that_always_wins_is_a_shortcut_and_a_random_one_is_not(make_pairs):
@@ -90,10 +83,19 @@ def test_a_model_that_always_wins_is_a_shortcut_and_a_random_one_is_not(make_pai
 
 
 def test_a_model_on_either_side_is_found_through_the_label(make_pairs):
-    extra = [json.dumps({"label": float(i % 2), "model_a": "ab"[1 - i % 2], "model_b": "ab"[i % 2]}) for i in range(60)]
+    positions = ["a" if i % 2 else "b" for i in range(60)]
+    models = [{"model_a": "good" if i % 2 else "bad", "model_b": "bad" if i % 2 else "good"} for i in range(60)]
+    extra = [json.dumps({"position_chosen": p, "meta": m}) for p, m in zip(positions, models, strict=True)]
     found = findings(make_pairs(*rows(60, "Yes.", "No."), extra=extra))
-    assert found["model_shortcut"]["value"] == 1.0  # label 1: a is chosen, and a is model "a" or "b" by i
+    assert found["model_shortcut"]["value"] == 1.0  # the good one is chosen, wherever it stands
     assert found["position_bias"]["value"] == 0.5
+    assert not any("position_chosen" in name for name in found)
+
+
+def test_a_category_in_which_one_place_wins_is_a_shortcut(make_pairs):
+    extra = [json.dumps({"position_chosen": "ab"[i % 2], "category": ["code", "chat"][i % 2]}) for i in range(60)]
+    found = findings(make_pairs(*rows(60, "Yes.", "No."), extra=extra))
+    assert found["category_shortcut"]["value"] == 1.0
 
 
 def test_predictions_come_from_the_other_folds_only():

@@ -124,7 +124,7 @@ def test_hostile_text_stays_text(command, tmp_path):
     assert "\x1b[31m" not in out
 
 
-@pytest.mark.parametrize("name", ["hh_rlhf_test", "oasst1_zh_rank", "ukp_convarg"])
+@pytest.mark.parametrize("name", ["hh_rlhf_test", "oasst1_zh_rank"])
 def test_pairs_without_need_of_tokens_would_have_had_no_finding(data_folder, name):
     from rm_ensemble.batches import token_lengths
 

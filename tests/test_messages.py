@@ -121,7 +121,8 @@ def test_typed_parts_are_joined_and_tool_calls_have_no_text():
     assert as_messages(given, "prompt", "user") == [say("user", "Look: a cat!"), say("assistant", "")]
     assert not is_plain(given)
     assert not is_plain([{"role": "assistant", "tool_calls": [{"id": 1}]}])
-    assert as_messages([{"role": "assistant", "function_call": {"name": "look"}}], "chosen", "assistant")[0]["content"] == ""
+    call = [{"role": "assistant", "function_call": {"name": "look"}}]
+    assert as_messages(call, "chosen", "assistant") == [say("assistant", "")]
     assert is_plain([{"role": "user", "content": "Sky?", "name": None}])
     assert not is_plain([{"role": "user", "content": "Sky?", "name": "Ann"}])
 
