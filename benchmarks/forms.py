@@ -40,15 +40,13 @@ HELDOUT_SHARE = 0.2
 FEW_PROMPTS = 100
 FORMS = {
     "pairs": TrainOptions(),
-    "pairs, centring 0.01": TrainOptions(centring=0.01),
-    "pairs, SimCSE": TrainOptions(contrastive="simcse"),
     "soft labels": TrainOptions(),
     "soft labels, forward correction": TrainOptions(soft_label="forward"),
     "all pairs of a prompt at once": TrainOptions(form="listwise"),
     "lists, Plackett-Luce": TrainOptions(form="plackett-luce"),
     "ratings": TrainOptions(form="pointwise"),
 }
-OF_PAIRS = ("pairs", "pairs, centring 0.01", "pairs, SimCSE", "soft labels", "soft labels, forward correction")
+OF_PAIRS = ("pairs", "soft labels", "soft labels, forward correction")
 OF_GRADES = ("pairs", "all pairs of a prompt at once", "lists, Plackett-Luce", "ratings")
 
 

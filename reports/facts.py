@@ -210,17 +210,22 @@ def lead_over_length(table: pl.DataFrame) -> Facts | None:
 
 
 def checks(run: Run, n_pairs: int) -> Facts | None:
-    """The facts of the stage `check`, with one entry per check: name, meaning, count and share of all pairs."""
+    """The facts of the stage `check`, with one entry per check: name, meaning, count, share of all pairs, severity and fix.
+
+    Runs of before 0.2 know no severity and no fix.
+    """
     checked = stage_facts(run, "check")
     if checked is None:
         return None
     meanings = checked.get("meanings", {})
+    known = {"severity": checked.get("severities", {}), "fix": checked.get("fixes", {})}
     found = [
         {"name": name, "meaning": meanings.get(name, ""), "n_pairs": n, "share": n / n_pairs}
+        | {what: of[name] for what, of in known.items() if name in of}
         for name, n in checked.get("counts", {}).items()
     ]
-    rest = {name: value for name, value in checked.items() if name not in ("counts", "meanings")}
-    return {**rest, "found": found}
+    told = ("counts", "meanings", "severities", "fixes")
+    return {**{name: value for name, value in checked.items() if name not in told}, "found": found}
 
 
 def decisions(run: Run, table: pl.DataFrame) -> Facts | None:

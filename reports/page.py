@@ -16,6 +16,7 @@ from curate.run import Run, whole_file, write_json
 from reports import numbers
 from reports.charts import KIND_COLOURS, charts
 from reports.facts import facts
+from reports.findings import WARNED_WHEN, check_rows, finding_rows, findings_sentence
 from reports.marks import Chart
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 LONG_TEXT = 350  # characters; a longer text in the table of pairs begins folded
 LONG_LINES = 8
 CODE = re.compile(r"--[a-z][a-z-]*|\bcurate [a-z]+\b|\blabel_prob\b|\bstrength_mean\b")
-LONGEST_NAME = 80  # characters of an annotator's name
+LONGEST_NAME = 80  # characters of a name that comes from the data
+LONGEST_MEANING = 240  # characters; ours are shorter, but one that names a column of the data can have any length
 
 ACTION_WORDS = {
     "keep": ("kept", "trained on as labelled"),
@@ -68,6 +70,11 @@ def page(facts: Mapping[str, Any]) -> str:
         kind_colours={kind: colour.removeprefix("@") for kind, colour in KIND_COLOURS.items()},
         action_words=ACTION_WORDS,
         longest_name=LONGEST_NAME,
+        longest_meaning=LONGEST_MEANING,
+        check_rows=check_rows,
+        finding_rows=finding_rows,
+        findings_sentence=findings_sentence,
+        warned_when=WARNED_WHEN,
         is_long=is_long,
         as_text=as_text,
     )

@@ -19,8 +19,10 @@ HOSTILE = (
 )
 HOSTILE_ANNOTATOR = "</script><img src=x onerror=alert(4)>\u202eann" + "n" * 100
 HOSTILE_BACKBONE = "</script><img src=x onerror=alert(5)>\u202e" + "m" * 100
+HOSTILE_COLUMN = "</script><img src=x onerror=alert(6)>\u202ecol" + "c" * 300
 HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
 NEW_VOTE_FACTS = ("member_backbone", "cost", "batch_tolerance", "vote_spread")  # runs of before 0.2 lack them
+NEW_CHECK_FACTS = ("severities", "fixes", "examples", "biases")  # these too
 ALL_STAGES = ("load", "check", "vote", "strength", "decide")
 
 
@@ -140,9 +142,48 @@ VOTE_FACTS = {
     "dtype": "float32",
     "threads": 1,
 }
+
+
+def fake_finding(name: str, severity: str, value: float, half_width: float, null: float = 0.5) -> dict[str, Any]:
+    """A finding about the data as a whole, as the stage `check` writes it."""
+    about = {"name": name, "severity": severity, "meaning": f"What {name} is.", "fix": f"what to do about {name}"}
+    numbers = estimate(value, value - half_width, value + half_width)
+    return {**about, **numbers, "null": null, "is_too_narrow": False}
+
+
 CHECK_FACTS = {
-    "counts": {"empty_response": 0, "length_ratio": 12},
-    "meanings": {"empty_response": "A response has no text.", "length_ratio": "One response is far longer."},
+    "counts": {"empty_response": 0, "length_ratio": 12, "no_prompt": 0, "refusal": 3, "echo": 1, "cut_off": 12},
+    "meanings": {
+        "empty_response": "A response has no text.",
+        "length_ratio": "One response is far longer.",
+        "no_prompt": "There is no prompt.",
+        "refusal": "A response <refuses>.",
+        "echo": "A response repeats the prompt.",
+        "cut_off": "A response stops within a sentence.",
+    },
+    "severities": {
+        "empty_response": "error",
+        "length_ratio": "note",
+        "no_prompt": "error",
+        "refusal": "warning",
+        "echo": "error",
+        "cut_off": "warning",
+    },
+    "fixes": {
+        "empty_response": "drop the pair",
+        "length_ratio": "nothing",
+        "no_prompt": "drop the pair",
+        "refusal": "read <them>",
+        "echo": "drop the pair",
+        "cut_off": "write it again",
+    },
+    "examples": {"length_ratio": "fake:train:0", "refusal": "fake:train:0", "echo": "fake:train:1"},
+    "biases": [
+        fake_finding("list_bias", "note", 0.52, 0.04),
+        fake_finding("length_bias", "warning", 0.71, 0.03),
+        {**fake_finding(f"{HOSTILE_COLUMN}_shortcut", "warning", 0.9, 0.05), "n_groups": 7, "is_too_narrow": True},
+        fake_finding("annotator_agreement", "note", 0.41, 0.04, null=0.0),
+    ],
     "language": {"sample_size": 120, "english_share": 0.98},
     "max_tokens": 256,
     "warnings": ["The data is <mostly> not English."],
@@ -279,9 +320,14 @@ def fake_verified_run(path: Path) -> Run:
 
 
 def fake_old_run(path: Path) -> Run:
-    """A run whose votes were cast before the stage told of its members."""
+    """A run whose checks had no severity and whose votes were cast before the stage told of its members."""
     run = fake_run(path)
-    record = run.manifest["stages"]["vote"]
-    record["facts"] = {name: fact for name, fact in record["facts"].items() if name not in NEW_VOTE_FACTS}
-    run.update(stages={**run.manifest["stages"], "vote": record})
+    stages = dict(run.manifest["stages"])
+    for stage, new in (("check", NEW_CHECK_FACTS), ("vote", NEW_VOTE_FACTS)):
+        stages[stage] = {**stages[stage], "facts": _without(stages[stage]["facts"], new)}
+    run.update(stages=stages)
     return run
+
+
+def _without(facts: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: fact for name, fact in facts.items() if name not in names}

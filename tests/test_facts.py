@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from fake_run import (
     ANNOTATOR_FACTS,
+    CHECK_FACTS,
     GUARANTEE,
     HOSTILE,
     HOSTILE_CATEGORY,
@@ -79,13 +80,14 @@ def test_every_pair_is_accounted_for(made: dict[str, Any]) -> None:
     assert sum(sum(counts) for counts in made["strength"]["histogram"]["counts"].values()) == N_PAIRS
 
 
-def test_checks_carry_their_meaning_and_share(made: dict[str, Any]) -> None:
-    assert made["checks"]["found"][1] == {
-        "name": "length_ratio",
-        "meaning": "One response is far longer.",
-        "n_pairs": 12,
-        "share": 12 / 120,
-    }
+def test_checks_carry_their_meaning_and_share(made: dict[str, Any], tmp_path: Path) -> None:
+    known = {"name": "length_ratio", "meaning": "One response is far longer.", "n_pairs": 12, "share": 12 / 120}
+    assert made["checks"]["found"][1] == {**known, "severity": "note", "fix": "nothing"}
+    assert facts(fake_old_run(tmp_path))["checks"]["found"][1] == known
+
+
+def test_findings_about_the_whole_data_are_told(made: dict[str, Any]) -> None:
+    assert made["checks"]["biases"] == CHECK_FACTS["biases"]
 
 
 def test_lead_over_length_is_the_difference_of_two_accuracies() -> None:

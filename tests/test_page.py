@@ -15,6 +15,7 @@ from fake_run import (
     HOSTILE_ANNOTATOR,
     HOSTILE_BACKBONE,
     HOSTILE_CATEGORY,
+    HOSTILE_COLUMN,
     fake_old_run,
     fake_run,
     fake_verified_run,
@@ -140,6 +141,60 @@ def test_names_of_annotators_are_escaped_and_cut(verified_html: str) -> None:
 def members_text(html: str) -> str:
     """The part of the page on the members, from their title to the end of the section."""
     return own_text(html).split('id="members-title"')[1].split('id="actions"', maxsplit=1)[0]
+
+
+def rows_of(table: str) -> list[list[str]]:
+    """The text of each cell of a table's body."""
+    body = table.split("<tbody>")[1].split("</tbody>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in body.split("</tr>")[:-1]]
+    return [[re.sub(r"<[^>]+>|\s+", " ", cell).strip() for cell in row] for row in rows]
+
+
+def checks_text(html: str) -> str:
+    """The part of the page on checks and findings."""
+    return own_text(html).split('id="wrong"')[1].split('id="chart-clear-title"', maxsplit=1)[0]
+
+
+def test_checks_say_how_bad_it_is_and_what_to_do(html: str) -> None:
+    shown = checks_text(html)
+    assert rows_of(shown) == [
+        ["echo", "error", "1", "0.8 %", "", "A response repeats the prompt.", "drop the pair"],
+        ["cut off", "warning", "12", "10.0 %", "", "A response stops within a sentence.", "write it again"],
+        ["refusal", "warning", "3", "2.5 %", "", "A response &lt;refuses&gt;.", "read &lt;them&gt;"],
+        ["length ratio", "note", "12", "10.0 %", "", "One response is far longer.", "nothing"],
+    ]
+    assert "2 checks found nothing: empty response, no prompt." in shown
+
+
+def test_findings_stand_beside_their_null(html: str) -> None:
+    table = checks_text(html).split('aria-labelledby="findings-title"')[1]
+    assert "<caption>" in table and 'scope="row"' in table and 'scope="col"' in table
+    rows = rows_of(table)
+    assert rows[0][:-1] == ["length bias", "warning", "71.0 %", "68.0 to 74.0 %", "50 %", "119"]
+    assert rows[0][-1] == "What length_bias is. What to do: what to do about length_bias"
+    assert rows[2] == ["list bias", "note", "52.0 %", "48.0 to 56.0 %", "50 %", "119", "What list_bias is."]
+    assert "2 of 4 findings about the data as a whole are warnings." in checks_text(html)
+
+
+def test_names_of_columns_are_escaped_and_cut(html: str) -> None:
+    shown = checks_text(html)
+    assert "&lt;/script&gt;&lt;img src=x onerror=alert(6)&gt;" in shown
+    assert "<img" not in shown and "c" * 290 not in shown
+
+
+def test_an_old_run_has_its_checks_as_before(tmp_path: Path, folder: Path) -> None:
+    shown = checks_text(page(facts(fake_old_run(tmp_path))))
+    assert rows_of(shown)[0] == ["length ratio", "12", "10.0 %", "", "One response is far longer."]
+    assert len(rows_of(shown)) == 6 and shown.count('class="none"') == 2
+    assert not re.search("severity|what to do|found nothing|findings", shown)
+
+
+def test_checks_that_all_found_nothing_are_one_line(folder: Path) -> None:
+    made = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    made["checks"]["found"] = [{**check, "n_pairs": 0} for check in made["checks"]["found"]]
+    made["checks"]["biases"] = []
+    shown = checks_text(page(made))
+    assert "6 checks found nothing: " in shown and 'aria-label="Checks"' not in shown and "findings" not in shown
 
 
 def test_members_have_a_table_and_sentences(html: str) -> None:
@@ -291,7 +346,7 @@ def test_plots_and_names_of_a_verified_run_render(browser: Any, verified_folder:
     n_drawn = browser.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
     assert n_drawn == 10
     assert browser.get_log("browser") == []
-    assert texts(browser, "#wrong bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
+    assert texts(browser, "#annotators-title ~ .scroll bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
     assert texts(browser, "#sure bdi") == ["minilm", "minilm", HOSTILE_BACKBONE[:79] + "…"]
     assert browser.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
 
@@ -302,6 +357,7 @@ def test_hostile_texts_stay_text(opened: Any) -> None:
         assert text in shown
     assert opened.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
     assert HOSTILE_CATEGORY in texts(opened, "table.parts tbody th")
+    assert f"shortcut by {HOSTILE_COLUMN}"[:79] + "…" in texts(opened, "#wrong table.parts tbody th")
 
 
 def test_the_table_searches(opened: Any) -> None:
