@@ -15,8 +15,8 @@ Facts = dict[str, Any]
 SCORES = ("annotator_agreement",)  # these are no shares
 SHORTCUT = "_shortcut"
 WARNED_WHEN = (
-    f"A bias or a shortcut is a warning where its whole interval lies more than {100 * CLEARLY:.0f} points from its null, "
-    f"the agreement of the annotators where it lies below {2 * CLEARLY:.1f}. The others are notes."
+    f"A bias or a shortcut is a warning where its whole interval lies more than {100 * CLEARLY:.0f} percentage points from its "
+    f"null, the agreement of the annotators where it lies below {2 * CLEARLY:.1f}. The others are notes."
 )
 
 
@@ -49,16 +49,17 @@ def _written(finding: Mapping[str, Any]) -> dict[str, str]:
     is_score = finding["name"] in SCORES
     value, null = finding["value"], finding["null"]
     around = decimal_interval(finding, 2) if is_score else interval(finding)
-    narrow = f", too narrow: {counted(finding['n_groups'], 'prompt')} only" if finding.get("is_too_narrow") else ""
+    few = f"{counted(finding['n_groups'], 'prompt')} only: the interval is too narrow."
     return {
         "title": in_words(finding["name"]),
         "severity": finding["severity"],
         "value": decimal(value) if is_score else percent(value),
-        "interval": around + narrow,
+        "interval": around,
         "null": decimal(null) if is_score else percent(null, 0),
         "pairs": count(finding["n_pairs"]),
         "meaning": finding["meaning"],
         "fix": finding["fix"],
+        **({"caveat": few} if finding.get("is_too_narrow") else {}),
     }
 
 

@@ -62,7 +62,8 @@ def test_agreement_of_annotators_is_no_share() -> None:
 def test_an_interval_over_few_prompts_says_so() -> None:
     narrow = {**fake_finding("list_bias", "note", 0.5, 0.1), "n_groups": 7, "is_too_narrow": True}
     (row,) = finding_rows({"biases": [narrow]})
-    assert row["interval"].replace("\u00a0", " ") == "40.0 to 60.0 %, too narrow: 7 prompts only"
+    assert row["interval"].replace("\u00a0", " ") == "40.0 to 60.0 %"
+    assert row["caveat"] == "7 prompts only: the interval is too narrow."
 
 
 def test_warnings_come_first_and_are_counted() -> None:

@@ -145,9 +145,9 @@ def members_text(html: str) -> str:
 
 def rows_of(table: str) -> list[list[str]]:
     """The text of each cell of a table's body."""
-    body = table.split("<tbody>")[1].split("</tbody>")[0]
+    body = table.split("<tbody>")[1].split("</tbody>", maxsplit=1)[0]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in body.split("</tr>")[:-1]]
-    return [[re.sub(r"<[^>]+>|\s+", " ", cell).strip() for cell in row] for row in rows]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in rows]
 
 
 def checks_text(html: str) -> str:
@@ -173,6 +173,7 @@ def test_findings_stand_beside_their_null(html: str) -> None:
     assert rows[0][:-1] == ["length bias", "warning", "71.0 %", "68.0 to 74.0 %", "50 %", "119"]
     assert rows[0][-1] == "What length_bias is. What to do: what to do about length_bias"
     assert rows[2] == ["list bias", "note", "52.0 %", "48.0 to 56.0 %", "50 %", "119", "What list_bias is."]
+    assert "7 prompts only: the interval is too narrow. What to do:" in rows[1][-1]
     assert "2 of 4 findings about the data as a whole are warnings." in checks_text(html)
 
 
@@ -182,7 +183,7 @@ def test_names_of_columns_are_escaped_and_cut(html: str) -> None:
     assert "<img" not in shown and "c" * 290 not in shown
 
 
-def test_an_old_run_has_its_checks_as_before(tmp_path: Path, folder: Path) -> None:
+def test_an_old_run_has_its_checks_as_before(tmp_path: Path) -> None:
     shown = checks_text(page(facts(fake_old_run(tmp_path))))
     assert rows_of(shown)[0] == ["length ratio", "12", "10.0 %", "", "One response is far longer."]
     assert len(rows_of(shown)) == 6 and shown.count('class="none"') == 2
