@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from reports.findings import check_rows
 from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
 from reports.verdict import flip_words
 
@@ -85,13 +86,17 @@ def _add_certainty(table: "Table", facts: Mapping[str, Any]) -> None:
 
 
 def checks(facts: Mapping[str, Any]) -> "Table | None":
-    """The checks that found something."""
-    found = [check for check in facts.get("checks", {}).get("found", []) if check["n_pairs"]]
+    """The checks that found something, worst first; of those that are only notes the names and counts."""
+    found = [check for check in check_rows(facts.get("checks", {"found": []}))[0] if check["n_pairs"]]
     if not found:
         return None
     table = _table("check", "pairs", "meaning")
-    for check in sorted(found, key=lambda check: (-check["n_pairs"], check["name"])):
-        table.add_row(check["name"].replace("_", " "), count(check["n_pairs"]), check["meaning"])
+    for check in found:
+        if check.get("severity") != "note":
+            table.add_row(check["name"].replace("_", " "), count(check["n_pairs"]), check["meaning"])
+    notes = [f"{c['name'].replace('_', ' ')} {count(c['n_pairs'])}" for c in found if c.get("severity") == "note"]
+    if notes:
+        table.add_row("notes", "", ", ".join(notes))
     return table
 
 
