@@ -99,7 +99,7 @@ def _is_default(context: typer.Context, name: str) -> bool:
 def _instance(cls: Any, typed: dict[str, Any]) -> Any:
     """The options dataclass of what was typed; the rest is its own defaults, or what a preset says."""
     names = {entry.name for entry in dataclasses.fields(cls)}
-    return getattr(cls, "of", cls)(**{key: value for key, value in typed.items() if key in names})
+    return pipeline.options_from({key: value for key, value in typed.items() if key in names}, cls)[0]
 
 
 @contextmanager

@@ -133,6 +133,8 @@ class VoteOptions(FineTuneOptions):
             raise CurateError(
                 f"--jobs {self.jobs} --backbone {self.backbone!r}: give 1 job or more, and names between commas"
             )
+        if 1 <= self.members < len(self.backbones):
+            raise CurateError(f"--members {self.members}: fewer than the backbones {self.backbone}; give each a member")
         if self.members < 1 or self.folds < 0 or self.folds == 1:
             raise CurateError(
                 f"--members {self.members} --folds {self.folds}: give at least 1 member and 2 folds "

@@ -1,6 +1,8 @@
 import numpy as np
 import polars as pl
+import pytest
 
+from curate.errors import CurateError
 from curate.options import VoteOptions
 from curate.pairs import PAIR_SCHEMA
 from rm_ensemble.votes import plan_members
@@ -25,3 +27,8 @@ def test_out_of_fold_no_model_trains_on_a_prompt_that_it_scores():
         scores = plan.fold[:, None] == np.arange(4)
         assert not (plan.weight[scores] > 0).any()
         assert ((plan.weight > 0).sum(axis=1) == 3).all()
+
+
+def test_a_backbone_without_a_member_is_refused():
+    with pytest.raises(CurateError, match="--members 1: fewer than the backbones one,two"):
+        VoteOptions(backbone="one,two", members=1)
