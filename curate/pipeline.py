@@ -44,7 +44,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False) -> Run:
+def load(
+    data: Data,
+    out: str | os.PathLike[str],
+    options: LoadOptions = LoadOptions(),
+    overwrite: bool = False,
+    progress: Progress = no_progress,  # noqa: ARG001
+) -> Run:
     """Read a preference dataset into the run folder `out` (pairs.parquet); nothing is written if a row is bad.
 
     A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
@@ -322,7 +328,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     return run
 
 
-def report(run: Run) -> Run:
+def report(run: Run, progress: Progress = no_progress) -> Run:  # noqa: ARG001
     """Write facts.json and report.html from what the run folder holds."""
     from reports.page import write_report
 
