@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_models import save_tiny_decoder
+from tiny_models import write_decoder
 from typer.main import get_command
 
 from curate.check_bias import BIASES
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
     write_lines(tmp_path / "rated.jsonl", [rated(prompt, place) for prompt in range(20) for place in range(3)])
     write_lines(tmp_path / "strength.jsonl", [scored(row) for row in range(60)])
     (tmp_path / "mine.yaml").write_text(policy_of(ROOT / "docs" / "audit.md"), encoding="utf-8")
-    save_tiny_decoder(tmp_path / "my-model")
+    write_decoder(tmp_path / "my-model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -93,6 +93,14 @@ def test_every_command_of_a_page_runs(command, folder, page):
         assert code in (CHECK_EXITS if words[0] == "check" else (0,)), f"{line}\n{err}"
         if words[0] == "sample":
             answer_all(folder / words[words.index("--to") + 1])
+
+
+def test_the_python_of_the_readme_runs(folder):
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    exec(compile(code, "README.md", "exec"), {})
+    assert (folder / "cleaned" / "README.md").is_file() and (folder / "rm" / "comparison.json").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
