@@ -324,6 +324,46 @@ def compare(
 
 
 @command
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="the first run folder: the older version, say")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="the run folder to compare with it")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="write a row per changed pair to this .csv, .parquet or .jsonl")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="write a page with plots and texts, for a browser")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON: everything that was counted")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what changed between two versions of a dataset, or between two audits of one.
+
+    Pairs are matched by their texts, not by their ids, so rows may have moved. Both runs are only read, and stages that one
+    of them lacks are named. The exit code is 0 whatever changed; is_changed of --json says whether anything did.
+    """
+    from curate import answer
+    from curate.terminal_diff import show_diff
+    from curate.verified import without_formulas
+
+    a, b = Run.open(run_a), Run.open(run_b)
+    for path, kinds, option in ((to, answer.FILES, "--to"), (html, (".html",), "--html")):
+        for run in (a, b) if path else ():
+            answer.refuse_target(path, run.path, overwrite, kinds, option)
+    found = pipeline.diff(a, b)
+    if to:
+        given = [f"{name}_{side}" for name in ("pair_id", "source") for side in ("a", "b")]
+        answer.write_table(without_formulas(found.changed, given) if to.suffix == ".csv" else found.changed, to)
+        typer.echo(f"{len(found.changed):,} changed pairs: {to}", err=as_json)
+    if html:
+        pipeline.diff_page(found, a, b, html)
+        typer.echo(f"page: {html}", err=as_json)
+    if as_json:
+        typer.echo(json.dumps(found.facts, indent=2, ensure_ascii=False))
+    else:
+        show_diff(found.facts)
+
+
+@command
 def score(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],
     data: DataArgument,
