@@ -346,9 +346,11 @@ def diff(
     from curate.verified import without_formulas
 
     a, b = Run.open(run_a), Run.open(run_b)
-    for path, kinds, option in ((to, answer.FILES, "--to"), (html, (".html",), "--html")):
-        for run in (a, b) if path else ():
-            answer.refuse_target(path, run.path, overwrite, kinds, option)
+    for run in (a, b):
+        if to:
+            answer.refuse_target(to, run.path, overwrite)
+        if html:
+            answer.refuse_target(html, run.path, overwrite, (".html",), "--html")
     found = pipeline.diff(a, b)
     if to:
         given = [f"{name}_{side}" for name in ("pair_id", "source") for side in ("a", "b")]

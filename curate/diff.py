@@ -84,9 +84,9 @@ def diff(a: Side, b: Side) -> Diff:
             if stage in side.missing
         ],
     }
-    found = {name: part for name, part in parts.items() if part is not None}
-    facts = {**found, "is_changed": is_changed(found)}
     changed = pairs.filter(pl.col("change") != "").select(CHANGED_COLUMNS)
+    found = {name: part for name, part in parts.items() if part is not None}
+    facts = {**found, "n_changed_pairs": len(changed), "is_changed": is_changed(found)}
     return Diff({**facts, "headline": headline(facts), "sentences": sentences(facts)}, changed, pairs)
 
 
@@ -96,7 +96,7 @@ def side_by_side(a: Side, b: Side) -> pl.DataFrame:
     `shift` is how far the chance that the label is right has moved (or, where one of the runs knows none, the rank of the
     strength), null where the labels differ.
     """
-    sides = [side.judged().rename(lambda name, end=end: f"{name}_{end}") for side, end in ((a, "a"), (b, "b"))]
+    sides = [side.judged().select(pl.all().name.suffix(f"_{end}")) for side, end in ((a, "a"), (b, "b"))]
     table = (
         match_pairs(a.pairs, b.pairs)
         .join(sides[0], on="row_a", how="left", maintain_order="left")

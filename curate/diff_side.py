@@ -46,7 +46,7 @@ class Side:
     def _beside(self, stage: str, columns: pl.Schema) -> pl.DataFrame:
         if stage not in self.tables:
             return pl.DataFrame([pl.Series(n, [None] * len(self.pairs), dtype=t) for n, t in columns.items()])
-        return self.tables[stage].select(columns.names()).cast(dict(columns))
+        return self.tables[stage].select(columns.names()).cast(columns)
 
 
 JUDGED = pl.Schema(

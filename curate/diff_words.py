@@ -26,19 +26,19 @@ def headline(facts: Facts) -> str:
     >>> headline({"data": data, "is_changed": {"data": False, "audits": False, "settings": False}})
     'Nothing changed.'
     """
-    data, actions = facts["data"], facts.get("actions", {})
+    data, actions, is_changed = facts["data"], facts.get("actions", {}), facts["is_changed"]
     n, n_actions = data["n_changed"], actions.get("n_changed", 0)
-    if not any(facts["is_changed"].values()):
+    if not any(is_changed.values()):
         return "Nothing changed."
-    if n_actions:
-        decided = f"{n_actions:,} of {actions['n_pairs']:,} decisions"
-        if not n:
-            return f"The data is the same; {decided} changed."
-        return f"The data changed in {n:,} {_pairs(n)}, and {decided} on the pairs in both."
-    rest = "; no decision on the pairs in both did" if actions else ""
+    if n and not data["n_both"]:
+        return "The two runs have no pair in common."
+    decided = f"{n_actions:,} of {actions['n_pairs']:,} decisions" if n_actions else "no decision"
     if n:
-        return f"The data changed in {n:,} {_pairs(n)}{rest}."
-    if not facts["is_changed"]["audits"]:
+        rest = f", and {decided} on the pairs in both" if actions else ""
+        return f"{n:,} {_pairs(n)} of the data changed{rest}."
+    if n_actions:
+        return f"The data is the same; {decided} changed."
+    if not is_changed["audits"]:
         return "Nothing changed but the settings."
     return f"The data{' and all decisions are' if actions else ' is'} the same; the audits are not."
 

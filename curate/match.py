@@ -84,10 +84,10 @@ def _matched_by(keys: list[str], order: list[str]) -> Callable[[pl.DataFrame, pl
     """A step that matches pairs of equal keys: the nth of A with the nth of B."""
 
     def step(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-        sides = [_numbered(side, keys, order) for side in (a, b)]
+        needed = dict.fromkeys(["row", "chosen_key", *keys, *order])
+        sides = [_numbered(side.select(needed), keys, order) for side in (a, b)]
         matched = sides[0].join(sides[1], on=[*keys, "nth"], suffix="_b", nulls_equal=True)
-        own = [column for column in ("chosen_key", "rejected_key") if column not in keys]
-        is_crossed = pl.col("chosen_key") != pl.col("chosen_key_b") if own else pl.lit(False)
+        is_crossed = pl.lit(False) if "chosen_key" in keys else pl.col("chosen_key") != pl.col("chosen_key_b")
         return matched.select(row_a="row", row_b="row_b", is_crossed=is_crossed)
 
     return step
