@@ -84,7 +84,7 @@ def _matched_by(keys: list[str], order: list[str]) -> Callable[[pl.DataFrame, pl
     """A step that matches pairs of equal keys: the nth of A with the nth of B."""
 
     def step(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-        needed = dict.fromkeys(["row", "chosen_key", *keys, *order])
+        needed = list(dict.fromkeys(["row", "chosen_key", *keys, *order]))
         sides = [_numbered(side.select(needed), keys, order) for side in (a, b)]
         matched = sides[0].join(sides[1], on=[*keys, "nth"], suffix="_b", nulls_equal=True)
         is_crossed = pl.lit(False) if "chosen_key" in keys else pl.col("chosen_key") != pl.col("chosen_key_b")
