@@ -15,6 +15,7 @@ from curate.pairs import is_tie, text_of
 SAME, RESPONSE, PROMPT = "same texts", "response edited", "prompt edited"
 TEXTS = ("prompt", "chosen", "rejected")
 SIDES = (("chosen", "rejected"), ("rejected", "chosen"))  # a response and the other one
+ALL_OF_IT = ("prompt_key", "chosen_key", "rejected_key", "label_strength", "source", "is_heldout")
 N_ALIKE = 24  # characters; an edit leaves the beginning of a text as it was, or its end
 
 
@@ -23,6 +24,7 @@ def pair_keys(pairs: pl.LazyFrame) -> pl.DataFrame:
 
     `first_key` and `second_key` are the keys of the two responses in an order that does not depend on the label. `lean` is
     how far the label prefers the first: label_strength (1 where the label is binary), negative for the second, 0 for a tie.
+    `content` is equal where all is that is compared: what is left to chance goes by it, not by the order of the rows.
     """
     first, second = ordered_responses()
     sign = pl.when(pl.col("chosen_key") == first).then(1.0).otherwise(-1.0)
@@ -44,6 +46,7 @@ def pair_keys(pairs: pl.LazyFrame) -> pl.DataFrame:
             second_key=second,
             lean=pl.when("is_tie").then(0.0).otherwise(sign * pl.col("label_strength").fill_null(1.0)),
         )
+        .with_columns(content=pl.struct(ALL_OF_IT).hash())
         .with_row_index("row")
         .collect()
     )
@@ -77,14 +80,14 @@ def _without(table: pl.DataFrame, matched: pl.DataFrame, row: str) -> pl.DataFra
 
 def _numbered(table: pl.DataFrame, keys: list[str], order: list[str]) -> pl.DataFrame:
     """The table with `nth`, the number of a row among those of the same keys, counted in the given order."""
-    return table.sort(*order, "row").with_columns(nth=pl.int_range(pl.len()).over(keys))
+    return table.sort(*order, "content", "row").with_columns(nth=pl.int_range(pl.len()).over(keys))
 
 
 def _matched_by(keys: list[str], order: list[str]) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
     """A step that matches pairs of equal keys: the nth of A with the nth of B."""
 
     def step(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-        needed = list(dict.fromkeys(["row", "chosen_key", *keys, *order]))
+        needed = list(dict.fromkeys(["row", "chosen_key", "content", *keys, *order]))
         sides = [_numbered(side.select(needed), keys, order) for side in (a, b)]
         matched = sides[0].join(sides[1], on=[*keys, "nth"], suffix="_b", nulls_equal=True)
         is_crossed = pl.lit(False) if "chosen_key" in keys else pl.col("chosen_key") != pl.col("chosen_key_b")
@@ -114,26 +117,27 @@ def _matched_by_response(is_crossed: bool, alike: str) -> Callable[[pl.DataFrame
 
 def _candidates(a: pl.DataFrame, b: pl.DataFrame, alike: str) -> pl.DataFrame:
     """Rows that share prompt and a response, from the most to the least alike; `a` and `b` are those of `_responses`."""
-    keys, order = ["prompt_key", "side", "response"], ["other_length", "other_key", "lean"]
+    keys = ["prompt_key", "side", "response"]
     keys += [f"other_{alike}"] if alike else []
-    sides = [_numbered(responses, keys, order) for responses in (a, b)]
+    sides = [_numbered(responses, keys, ["other_length"]) for responses in (a, b)]
     matched = sides[0].join(sides[1], on=[*keys, "nth"], suffix="_b")
-    others = (pl.col("other_key"), pl.col("other_key_b"))
     gap = (pl.col("other_length").cast(pl.Int64) - pl.col("other_length_b").cast(pl.Int64)).abs()
-    ranked = matched.sort(
-        gap, pl.min_horizontal(others), pl.max_horizontal(others), "prompt_key", "response", "nth", "row", "row_b"
-    )
+    contents = (
+        pl.col("content"),
+        pl.col("content_b"),
+    )  # either way around: B against A is to find the same as A against B
+    ranked = matched.sort(gap, pl.min_horizontal(contents), pl.max_horizontal(contents), "row", "row_b")
     return ranked.select(row_a="row", row_b="row_b").with_row_index("rank")
 
 
 def _responses(table: pl.DataFrame, is_crossed: bool = False) -> pl.DataFrame:
     """Two rows per pair: one of its responses, on which side it is (crossed: the other side), and what the other one is like."""
-    about = ("key", "length", "opening", "ending")
+    about = ("length", "opening", "ending")
     return pl.concat(
         table.select(
             "row",
             "prompt_key",
-            "lean",
+            "content",
             side=pl.lit(other if is_crossed else side),
             response=f"{side}_key",
             **{f"other_{name}": f"{other}_{name}" for name in about},
@@ -150,10 +154,10 @@ def _mutual_best(candidates: pl.DataFrame) -> pl.DataFrame:
 
 
 STEPS = (
-    (SAME, _matched_by(["prompt_key", "chosen_key", "rejected_key", "label_strength"], ["source", "is_heldout"])),
-    (SAME, _matched_by(["prompt_key", "first_key", "second_key"], ["lean", "source", "is_heldout"])),
-    (PROMPT, _matched_by(["chosen_key", "rejected_key"], ["prompt_length", "prompt_key", "lean"])),
-    (PROMPT, _matched_by(["first_key", "second_key"], ["prompt_length", "prompt_key", "lean"])),
+    (SAME, _matched_by(["prompt_key", "chosen_key", "rejected_key", "label_strength"], [])),
+    (SAME, _matched_by(["prompt_key", "first_key", "second_key"], ["lean"])),
+    (PROMPT, _matched_by(["chosen_key", "rejected_key"], ["prompt_length", "lean"])),
+    (PROMPT, _matched_by(["first_key", "second_key"], ["prompt_length", "lean"])),
     *(
         (RESPONSE, _matched_by_response(is_crossed, alike))
         for alike in ("opening", "ending", "")
