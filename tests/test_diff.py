@@ -332,8 +332,10 @@ def versions(tmp_path_factory) -> dict[str, Run]:
         *edited[:20],
     ]  # the last two are gone
     (folder / "second.jsonl").write_text("".join(json.dumps(row) + "\n" for row in second))
+    first_run = pipeline.audit(folder / "first.jsonl", folder / "a", members=2)
+    shutil.copytree(first_run.path, folder / "seed")  # with its features, so that only the votes are cast again
     return {
-        "a": pipeline.audit(folder / "first.jsonl", folder / "a", members=2),
+        "a": first_run,
         "seed": pipeline.audit(folder / "first.jsonl", folder / "seed", members=2, seed=1),
         "b": pipeline.audit(folder / "second.jsonl", folder / "b", members=2),
     }
@@ -347,7 +349,8 @@ def test_the_command_finds_what_was_edited(versions, command, tmp_path):
     for words in (
         "A: a   B: b",
         "78 pairs are in both, of 80 in A and 79 in B.",
-        "2 pairs are only in A, 1 pair is only in B, 1 label was swapped, 1 pair has an edited response, 1 pair has an edited prompt",
+        "2 pairs are only in A, 1 pair is only in B, 1 label was swapped, 1 pair has an edited response",
+        "1 pair has an edited prompt",
     ):
         assert words in out
     rows = pl.read_csv(tmp_path / "changed.csv")
