@@ -1,5 +1,6 @@
 """What a diff found, in words: the same sentences on the terminal and on the page."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,3 +128,43 @@ def votes_words(difference: Facts | None) -> list[str]:
         f"On the {n:,} {_pairs(n)} with the same label, the votes of B agree with it {abs(value):.1f} points {often} often "
         f"(95\u00a0% interval {low:+.1f} to {high:+.1f}){surely}."
     ]
+
+
+def judge_words(judge: Facts) -> dict[str, str]:
+    """What is known of how good the votes are, each with its interval, by name.
+
+    >>> judge_words({"n_members": 5, "effective_votes": 1.64, "is_out_of_fold": True})
+    {'members': '5', 'independent votes': 'at least 1.6'}
+    """
+    found = {}
+    if "n_members" in judge:
+        found["members"] = str(judge["n_members"])
+    if "effective_votes" in judge:
+        found["independent votes"] = f"at least {judge['effective_votes']:.1f}"
+    if "accuracy" in judge:
+        found["agree with labels"] = _share(judge["accuracy"], judge["accuracy"]["value"])
+    elif judge and not judge["is_out_of_fold"]:
+        found["agree with labels"] = "no evidence: they had seen them"
+    if "error_rate_among_clear" in judge:
+        clear = judge["error_rate_among_clear"]
+        found["error rate among clear pairs"] = f"{_share(clear, clear['rate'])}, clearest {clear['top_share']:.0%}"
+    if "assumed_error_rate" in judge:
+        found["error rate behind label_prob"] = f"{judge['assumed_error_rate']:.1%}, assumed"
+    if "noise_rate" in judge:
+        found["labels that are wrong"] = _share(judge["noise_rate"], judge["noise_rate"]["value"])
+    return {name: text.replace("%", "\u00a0%") for name, text in found.items()}
+
+
+def _share(estimate: Facts, value: float) -> str:
+    return f"{value:.1%} [{estimate['low']:.1%}, {estimate['high']:.1%}]"
+
+
+def setting_text(value: Any) -> str:
+    """The value of a setting as it is read; a setting that one run has not is a dash.
+
+    >>> setting_text(None), setting_text("auto"), setting_text(True)
+    ('-', 'auto', 'true')
+    """
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,6 +1,5 @@
 """What `curate diff` shows: the answer, what stands behind it, and tables of what differs."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import polars as pl
 from rich.console import Console
 from rich.text import Text
 
+from curate.diff_words import judge_words, setting_text
 from curate.terminal import printable, show_table
 
 N_SHOWN = 8
@@ -73,35 +73,6 @@ def vote_table(votes: Facts) -> pl.DataFrame:
     )
 
 
-def judge_words(judge: Facts) -> dict[str, str]:
-    """What is known of how good the votes are, each with its interval, by name.
-
-    >>> judge_words({"n_members": 5, "effective_votes": 1.64, "is_out_of_fold": True})
-    {'members': '5', 'independent votes': 'at least 1.6'}
-    """
-    found = {}
-    if "n_members" in judge:
-        found["members"] = str(judge["n_members"])
-    if "effective_votes" in judge:
-        found["independent votes"] = f"at least {judge['effective_votes']:.1f}"
-    if "accuracy" in judge:
-        found["agree with labels"] = _share(judge["accuracy"], judge["accuracy"]["value"])
-    elif judge and not judge["is_out_of_fold"]:
-        found["agree with labels"] = "no evidence: they had seen them"
-    if "error_rate_among_clear" in judge:
-        clear = judge["error_rate_among_clear"]
-        found["error rate among clear pairs"] = f"{_share(clear, clear['rate'])}, clearest {clear['top_share']:.0%}"
-    if "assumed_error_rate" in judge:
-        found["error rate behind label_prob"] = f"{judge['assumed_error_rate']:.1%}, assumed"
-    if "noise_rate" in judge:
-        found["labels that are wrong"] = _share(judge["noise_rate"], judge["noise_rate"]["value"])
-    return {name: text.replace("%", "\u00a0%") for name, text in found.items()}
-
-
-def _share(estimate: Facts, value: float) -> str:
-    return f"{value:.1%} [{estimate['low']:.1%}, {estimate['high']:.1%}]"
-
-
 def transition_table(moved: Facts, what: str) -> pl.DataFrame:
     """How many pairs in both have which action or kind in A (rows) and in B (columns); empty where none changed."""
     if not moved["n_changed"]:
@@ -138,14 +109,3 @@ def setting_table(facts: Facts) -> pl.DataFrame:
     texts = {side.upper(): [setting_text(row[side]) for row in rows] for side in ("a", "b")}
     names = [f"{row['stage']}: {row['option']}" for row in rows]
     return pl.DataFrame({"setting": names, **texts}, schema=dict.fromkeys(("setting", "A", "B"), pl.String()))
-
-
-def setting_text(value: Any) -> str:
-    """The value of a setting as it is read; a setting that one run has not is a dash.
-
-    >>> setting_text(None), setting_text("auto"), setting_text(True)
-    ('-', 'auto', 'true')
-    """
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

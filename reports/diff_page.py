@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from curate.diff import IS_BOTH, STRENGTH_B, Diff
+from curate.diff_words import judge_words, setting_text
 from curate.run import Run, whole_file
-from curate.terminal_diff import judge_words, setting_text
 from reports import numbers
 from reports.diff_pairs import changed_pairs
 from reports.marks import Chart, axis, layout, legend
