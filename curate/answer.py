@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,16 @@ def _json_value(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def refuse_target(path: Path, run_path: Path, overwrite: bool) -> None:
-    """Refuses a file of another kind than FILES, one inside the run folder, and one that exists without `overwrite`."""
-    if path.suffix not in FILES:
-        raise unknown_choice(f"kind of file in --to {path}:", path.suffix, FILES)
+def refuse_target(
+    path: Path, run_path: Path, overwrite: bool, kinds: Sequence[str] = FILES, option: str = "--to"
+) -> None:
+    """Refuses a file of another kind than `kinds`, one inside the run folder, and one that exists without `overwrite`."""
+    if path.suffix not in kinds:
+        raise unknown_choice(f"kind of file in {option} {path}:", path.suffix, kinds)
     if run_path.resolve() in path.resolve().parents:
-        raise CurateError(f"{path}: is inside the run folder; choose another --to")
+        raise CurateError(f"{path}: is inside the run folder; choose another {option}")
     if path.exists() and not overwrite:
-        raise CurateError(f"{path}: exists; choose another --to, or add --overwrite")
+        raise CurateError(f"{path}: exists; choose another {option}, or add --overwrite")
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:

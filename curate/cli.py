@@ -267,6 +267,48 @@ def compare(
     return Answer(comparison, lambda: show_policies(comparison))
 
 
+@command(app, LOOK)
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="the first run folder: the older version, say")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="the run folder to compare with it")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="write a row per changed pair to this .csv, .parquet or .jsonl")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="write a page with plots and texts, for a browser")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Show what changed between two versions of a dataset, or between two audits of one.
+
+    Pairs are matched by their texts, not by their ids, so rows may have moved. Both runs are only read, and stages that one
+    of them lacks are named. The exit code is 0 whatever changed; is_changed of --json says whether anything did.
+    """
+    from curate import answer
+    from curate.diff import write_changed
+    from curate.terminal_diff import show_diff
+
+    a, b = Run.open(run_a), Run.open(run_b)
+    for run in (a, b):
+        if to:
+            answer.refuse_target(to, run.path, overwrite)
+        if html:
+            answer.refuse_target(html, run.path, overwrite, (".html",), "--html")
+    found = pipeline.diff(a, b)
+    if to:
+        write_changed(found.changed, to)
+    if html:
+        pipeline.diff_page(found, a, b, html)
+
+    def show() -> None:
+        show_diff(found.facts)
+        for what, path in ((f"{len(found.changed):,} changed pairs", to), ("page", html)):
+            if path:
+                typer.echo(f"{what}: {path}")
+
+    return Answer(found.facts, show)
+
+
 @command(app, MODELS)
 def score(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model folder, made by curate retrain")],

@@ -4,6 +4,7 @@ from math import inf, log
 
 import polars as pl
 
+KINDS = ("wrong", "ambiguous", "hard", "normal", "easy")  # from most to least doubtful
 UNSETTLED, FIRM = 0.6, 0.9  # chance that the preferred response is the better one: below, above
 UNCALIBRATED = (0.25, 2.0)  # strength_mean of the two where nothing is calibrated; the median |difference| is 1
 CONFIDENCE = 0.95  # with which the members' spread is at least what is counted

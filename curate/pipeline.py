@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -32,6 +32,9 @@ from curate.options import (
 from curate.pairs import is_tie
 from curate.run import Progress, Run, key_of, no_progress, sha256_of, write_parquet
 from curate.sources import files_of_rows
+
+if TYPE_CHECKING:
+    from curate.diff import Diff
 
 Data = Any  # a path, a hub id, or a datasets / polars / pandas table
 IN_SAMPLE = "votes on pairs that a member trained on are no probabilities and certify nothing"
@@ -522,6 +525,22 @@ def compare(
     return compare_policies(pairs, run.read("checks"), strengths, loaded, worth if retraining else None, progress)
 
 
+def diff(a: Run, b: Run) -> "Diff":
+    """What changed from run `a` to run `b`, two versions of a dataset or two audits of one; nothing is written."""
+    from curate.diff import diff as diff_sides
+    from curate.diff_side import names_of, read_side
+
+    name_a, name_b = names_of(a, b)
+    return diff_sides(read_side(a, name_a), read_side(b, name_b))
+
+
+def diff_page(found: "Diff", a: Run, b: Run, to: str | os.PathLike[str]) -> None:
+    """Write what changed as one HTML page that opens offline."""
+    from reports.diff_page import write_diff_page
+
+    write_diff_page(found, a, b, Path(to))
+
+
 def score(
     model: str | os.PathLike[str],
     data: Data,
@@ -585,6 +604,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "check_data", "compare", "decide", "evaluate", "explain", "export", "load", "report", "retrain",
-    "sample", "score", "sql", "strength", "vote",
+    "audit", "check", "check_data", "compare", "decide", "diff", "diff_page", "evaluate", "explain", "export", "load",
+    "report", "retrain", "sample", "score", "sql", "strength", "vote",
 ]  # fmt: skip

@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from filelock import FileLock, Timeout
 
 from curate.errors import CurateError
+
+if TYPE_CHECKING:
+    from curate.diff import Diff
 
 FORMAT_VERSION = 1
 STAGES = ("load", "check", "vote", "strength", "decide", "report")
@@ -177,12 +180,20 @@ class Run:
         """What is done to each pair and why, one row per pair."""
         return self.read("decisions")
 
-    def key(self, name: str, options: Mapping[str, Any]) -> str:
-        """What a stage's files depend on: our version, its options and the keys of the stages before it."""
+    def key(self, name: str, options: Mapping[str, Any], made_by: str | None = None) -> str:
+        """What a stage's files depend on: our version (or `made_by`), its options and the keys of the stages before it."""
         stages = self.manifest["stages"]
-        return key_of(
-            [version("prefcurate"), name, options, [stages.get(before, {}).get("key") for before in AFTER[name]]]
-        )
+        by = made_by or version("prefcurate")
+        return key_of([by, name, options, [stages.get(before, {}).get("key") for before in AFTER[name]]])
+
+    def is_consistent(self, name: str) -> bool:
+        """True where a stage was made from the stages before it as they are now, by this version of ours or an older one."""
+        manifest = self.manifest
+        record = manifest["stages"].get(name)
+        if record is None or not all(self.is_consistent(before) for before in AFTER[name]):
+            return False
+        versions = (None, manifest.get("versions", {}).get("prefcurate"))
+        return any(record["key"] == self.key(name, record["options"], made_by) for made_by in versions)
 
     def is_fresh(self, name: str, options: Mapping[str, Any]) -> bool:
         """True when the stage's files are there and were made with these options from these inputs."""
@@ -260,6 +271,12 @@ class Run:
 
         (chosen,) = pipeline.options_from(options, RetrainOptions)
         return pipeline.compare(self, policies, chosen if retrain else None)
+
+    def diff(self, other: "Run") -> "Diff":
+        """What changed from this run to another one: `facts`, and `changed`, a row per pair."""
+        from curate import pipeline
+
+        return pipeline.diff(self, other)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

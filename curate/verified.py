@@ -4,6 +4,7 @@ An answer says whether the given label is right. Everything that rests on answer
 flips) is valid because the pairs were drawn uniformly at random, and for no other reason (METHODS.md section 6).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,11 @@ def _words(text: str) -> list[str]:
     return text.removeprefix("'").split()
 
 
-def without_formulas(drawn: pl.DataFrame) -> pl.DataFrame:
-    """The sample with a quote before every text that a spreadsheet would run as a formula, for a .csv."""
-    is_formula = pl.col(TEXTS).str.contains(r"^[=+\-@\t\r]")
-    return drawn.with_columns(
-        pl.when(is_formula).then(pl.lit("'") + pl.col(TEXTS)).otherwise(pl.col(TEXTS)).name.keep()
-    )
+def without_formulas(table: pl.DataFrame, columns: Sequence[str] = TEXTS) -> pl.DataFrame:
+    """A table with a quote before every text of `columns` that a spreadsheet would run as a formula, for a .csv."""
+    texts = pl.col(columns)
+    is_formula = texts.str.contains(r"^[=+\-@\t\r]")
+    return table.with_columns(pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts).name.keep())
 
 
 def warnings(verified: pl.Series, mean: np.ndarray, eligible: np.ndarray) -> list[str]:
