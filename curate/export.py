@@ -121,7 +121,7 @@ def _refuse_losses(split: Split, options: ExportOptions) -> None:
     found = losses | ({"soft label": counts["smoothed"]} if is_hardened else {})
     if split.curated.is_empty() or (options.strict and found):
         words = ", ".join(f"{n:,} {what.partition(':')[0]}" for what, n in found.items())
-        what = "none of the pairs that are left" if split.curated.is_empty() else "all that was decided"
+        what = "any of the pairs that are left" if split.curated.is_empty() else "all that was decided"
         or_else = "" if split.curated.is_empty() else ", or leave out --strict"
         raise CurateError(f"format {options.format} cannot carry {what} ({words}); use --format {CARRIES_ALL}{or_else}")
 

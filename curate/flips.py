@@ -8,16 +8,18 @@ from typing import Any
 import polars as pl
 
 from curate.rows import extra_json
+from curate.schemas import is_number
 
 SIDE = re.compile(r"(?<![^\W_])(chosen|rejected)(?![^\W_])")
 OTHER_SIDE = {"chosen": "rejected", "rejected": "chosen"}
+OTHER_POSITION = {"a": "b", "b": "a"}
 PAIRED = (("chosen", "rejected"), ("chosen score list", "rejected score list"))  # columns that change places
 # Entries of `extra` whose value depends on which response is the chosen one; their names stay.
 TURNED: dict[str, Callable[[Any], Any]] = {
-    "position_chosen": lambda position: {"a": "b", "b": "a"}.get(position, position),
-    "GPT4 label": lambda label: 1 - label if label in (0, 1) else label,
-    "mean preference difference": lambda mean: -mean if isinstance(mean, int | float) else mean,
-    "mean_preference_difference": lambda mean: -mean if isinstance(mean, int | float) else mean,
+    "position_chosen": lambda position: OTHER_POSITION.get(str(position), position),
+    "GPT4 label": lambda label: 1 - label if is_number(label) and label in (0, 1) else label,
+    "mean preference difference": lambda mean: -mean if is_number(mean) else mean,
+    "mean_preference_difference": lambda mean: -mean if is_number(mean) else mean,
 }
 
 
