@@ -4,7 +4,7 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import CurateError
@@ -285,6 +285,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=12)  # of 20 formats, each written in four formats and read again
 @given(data=st.data())
 def test_any_rows_come_back_from_every_format_that_carries_them(folder, name, data):
     rows = data.draw(st.lists(ROWS[name], min_size=2, max_size=4))
