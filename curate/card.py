@@ -90,7 +90,7 @@ def metadata(found: Mapping[str, Any]) -> str:
         language=found.get("languages") or None,
         license=found["export"]["license"],
         pretty_name=f"{' '.join(found['source'].split())}, curated",
-        tags=["trl", *tags] if found["trl_reads_all"] else tags,
+        tags=["trl", *tags] if found["export"]["format"] in ("trl", "full") else tags,
         size_categories=[size_category(found["rows"])],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
     ).to_yaml()

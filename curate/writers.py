@@ -13,6 +13,7 @@ import polars as pl
 from curate.errors import CurateError
 from curate.full_schema import FULL_COLUMNS
 from curate.messages import HEADS
+from curate.not_carried import roles
 from curate.pairs import text_of
 from curate.schemas import SCORE_LISTS
 
@@ -54,8 +55,8 @@ def strength(table: pl.DataFrame, form: str, has_margin: bool) -> pl.DataFrame: 
 
 def rewardbench(table: pl.DataFrame, form: str, has_margin: bool) -> pl.DataFrame:  # noqa: ARG001
     """RewardBench: the prompt as text where every one is a single turn, else as messages; the responses as text."""
-    is_message = (pl.col("prompt").list.len() == 1) & (pl.col("prompt").list.first().struct.field("content") != "")
-    is_text = table.select((is_message | (pl.col("prompt").list.len() == 0)).all()).item()
+    is_question = (roles("prompt") == "u") & (pl.col("prompt").list.first().struct.field("content") != "")
+    is_text = table.select((is_question | (pl.col("prompt").list.len() == 0)).all()).item()
     names = [pl.col("extra").str.json_path_match(f"$.{path}") for path in SUBSETS]
     return table.select(
         text_of("prompt") if is_text else "prompt",

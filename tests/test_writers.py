@@ -160,6 +160,9 @@ def test_rewardbench_prompts_are_text_where_all_are_one_turn(make_pairs):
     table, _ = exported(make_pairs(ONE_TURN, TWO_TURNS), format="rewardbench")
     assert table["prompt"].to_list() == [[say("user", "Sky?")], TWO_TURNS[0]]
     assert table["chosen"].to_list() == ["Blue.", "Blue."]
+    greeting = [say("assistant", "Hello.")]
+    table, _ = exported(make_pairs((greeting, "Blue.", "Red.")), format="rewardbench")
+    assert table["prompt"].to_list() == [greeting]
 
 
 def test_a_subset_is_a_category_of_the_data(make_pairs):
