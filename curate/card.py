@@ -93,7 +93,25 @@ def metadata(found: Mapping[str, Any]) -> str:
         tags=["trl", *tags] if found["export"]["format"] in ("trl", "full") else tags,
         size_categories=[size_category(found["rows"])],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
+        dataset_info={"features": found["features"]},  # of JSON lines, datasets would guess them from the first rows
     ).to_yaml()
+
+
+def features(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The columns of a table and their types, as the Hub's `dataset_info` has them.
+
+    >>> features({"votes": pl.List(pl.Float64), "margin": pl.Float32})
+    [{'name': 'votes', 'list': 'float64'}, {'name': 'margin', 'dtype': 'float32'}]
+    """
+    return [{"name": name, **_feature(dtype)} for name, dtype in schema.items()]
+
+
+def _feature(dtype: Any) -> dict[str, Any]:
+    if not isinstance(dtype, pl.List):
+        return {"dtype": str(dtype).lower()}  # String, Int64, Float32
+    if isinstance(dtype.inner, pl.Struct):
+        return {"list": features({entry.name: entry.dtype for entry in dtype.inner.fields})}
+    return {"list": str(dtype.inner).lower()}
 
 
 def how(found: Mapping[str, Any]) -> str:
@@ -194,7 +212,7 @@ def trl_config(found: Mapping[str, Any]) -> str:
     is_duplicated = found["rows"] > sum(found["counts"][name] for name in ("kept", "flipped", "smoothed"))
     settings = {
         "model_name_or_path": "Qwen/Qwen3-0.6B",
-        "dataset_name": ".",
+        "dataset_name": "./data",  # datasets 5.2 gives "." no name and fails
         "output_dir": "../reward-model",  # not in this folder, which the next export replaces
         "num_train_epochs": 1 / COPIES if is_duplicated else 1,
         "per_device_train_batch_size": 8,

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from curate.card import card, trl_config
+from curate.card import card, features, trl_config
 from curate.errors import CurateError, unknown_choice
 from curate.flips import flip_responses
 from curate.not_carried import first_loss, more_than_text
@@ -175,6 +175,7 @@ def write_export(
             "removed": split.reasons,
             "rows": len(table),
             "columns": table.columns,
+            "features": features(table.schema),
             "files": files,
             "export": asdict(options),
             "trl_reads_all": trl_reads_all(split.curated, form, options),

@@ -163,7 +163,7 @@ def test_duplicates_are_told_and_train_for_a_quarter(found):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL passes transformers options that go away in v6
 def test_trls_own_parser_takes_the_config(found, tmp_path, monkeypatch):
-    """As `trl reward --config` does: every setting is one of TRL's, and the folder is its dataset."""
+    """As `trl reward --config` does: every setting is one of TRL's, and its dataset is that of the folder."""
     import datasets
 
     trl = pytest.importorskip("trl")
@@ -175,7 +175,7 @@ def test_trls_own_parser_takes_the_config(found, tmp_path, monkeypatch):
     script, training, model, _ = parser.parse_args_and_config(
         ["--config", "trl_reward.yaml", "--use_cpu", "--bf16", "false"]
     )
-    assert (script.dataset_name, model.model_name_or_path) == (".", "Qwen/Qwen3-0.6B")
+    assert (script.dataset_name, model.model_name_or_path) == ("./data", "Qwen/Qwen3-0.6B")
     assert (training.max_length, training.learning_rate, training.center_rewards_coefficient) == (1024, 1e-4, 0.01)
     loaded = datasets.load_dataset(script.dataset_name, cache_dir=str(tmp_path / "cache"))
     assert len(loaded[script.dataset_train_split]) == 3

@@ -158,6 +158,27 @@ def test_load_dataset_gives_the_curated_pairs_and_nothing_else(split, tmp_path, 
     assert not list(tmp_path.glob(".*"))  # no partial folder is left
 
 
+def test_columns_that_begin_with_nulls_have_their_type_in_json_lines_too(make_pairs, tmp_path):
+    """Without the types in the card, datasets takes a first block of nulls, or of empty lists, for the type."""
+    import datasets
+
+    rows = [("", "a" * 40_000, "b")] * 300  # over the 10 MiB that datasets reads at a time
+    last = {"label_strength": 0.75, "votes": [1.0], "annotators": ["ann"]}
+    columns = {name: [None] * len(rows) + [value] for name, value in last.items()}
+    pairs = make_pairs(*rows, ("Sky?", "Blue.", "Red."), **columns)
+    options = ExportOptions(format="full", file="jsonl")
+    write_export(
+        tmp_path / "out",
+        split_pairs(pairs, decided(pairs), options),
+        "conversational",
+        options,
+        PROVENANCE,
+    )
+    loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert loaded[-1].items() >= (last | {"prompt": say("user", "Sky?")}).items()
+    assert loaded.features["votes"] == datasets.List(datasets.Value("float64"))
+
+
 def test_the_provenance_says_what_was_written(split, tmp_path):
     found = write_export(tmp_path / "out", split(), "standard", ExportOptions(), PROVENANCE)
     assert json.loads((tmp_path / "out" / "provenance.json").read_text()) == found
