@@ -58,7 +58,8 @@ def more_than_text(pairs: pl.DataFrame) -> pl.Series:
 
     `extra` keeps such messages as they were given.
     """
-    may_hold = pairs["extra"].str.contains(MAY_HOLD_PARTS)
+    extra = pairs["extra"]
+    may_hold = extra.str.contains('"role"', literal=True) & extra.str.contains(MAY_HOLD_PARTS)
     asked = pairs.filter(may_hold).select("extra", "prompt", *SIDES)
     found = pl.Series([holds_more_than_text(*row) for row in asked.iter_rows()], dtype=pl.Boolean)
     return may_hold.scatter(may_hold.arg_true(), found).alias("is_more_than_text")

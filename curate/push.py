@@ -26,14 +26,14 @@ def push(folder: Path, repo: str, n_rows: int, *, private: bool = False, overwri
     api = HfApi()
     with hub_errors(folder, repo):
         DatasetCard.load(folder / "README.md").validate()
-        made = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        made = api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True)
         _refuse_other(api, made.repo_id, private, overwrite)
         commit = api.upload_folder(
             repo_id=made.repo_id,
             repo_type="dataset",
             folder_path=folder,
             commit_message="Curated with prefcurate",
-            delete_patterns=["data/*", "removed/*"],  # shards of an earlier export
+            delete_patterns=["data/*", "removed/*", "trl_reward.yaml"],  # what an earlier export left
         )
         found = rows_on_hub(api, made.repo_id, commit.oid)
     if found != n_rows:

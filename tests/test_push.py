@@ -35,7 +35,8 @@ class FakeHub:
         assert (repo_type, exist_ok) == ("dataset", True)
         if not self.place(repo).exists():
             self.place(repo).mkdir(parents=True)
-            self.is_private = private
+            assert private in (True, None)  # False would overrule an organisation's default
+            self.is_private = bool(private)
             (self.place(repo) / ".gitattributes").write_text("")
 
         class RepoUrl(str):
