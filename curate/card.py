@@ -32,6 +32,11 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
             f"{counts['smoothed']:,} pairs in doubt are written with their hard label, because format {options['format']} "
             f"has no soft label per pair (--format {CARRIES_ALL} has: label_prob)"
         )
+    if found["n_graded"] and not writer.has_soft_label:
+        said.append(
+            f"{found['n_graded']:,} pairs have a graded label in the data, which is written as a hard one "
+            f"(--format {CARRIES_ALL} has it: label_strength)"
+        )
     if counts["smoothed"] and options["smoothed"] == "duplicate":
         said.append(
             f"every pair is there {COPIES} times ({found['rows']:,} rows), of the {counts['smoothed']:,} pairs in doubt as "

@@ -15,6 +15,7 @@ from curate.card import card, features, trl_config
 from curate.errors import CurateError, unknown_choice
 from curate.flips import flip_responses
 from curate.not_carried import first_loss, more_than_text
+from curate.pairs import is_tie
 from curate.run import replace_folder, sha256_of, write_json, write_parquet
 from curate.writers import CARRIES_ALL, COPIES, WRITERS, duplicated
 
@@ -174,6 +175,7 @@ def write_export(
             "counts": split.counts,
             "removed": split.reasons,
             "rows": len(table),
+            "n_graded": int(split.curated.select((pl.col("label_strength").is_not_null() & ~is_tie()).sum()).item()),
             "columns": table.columns,
             "features": features(table.schema),
             "files": files,

@@ -154,6 +154,18 @@ def test_what_has_to_be_known_of_an_export(found, options, sentences):
     assert all(f"- {sentence[0].upper()}" in card(export) for sentence in sentences)
 
 
+def test_graded_labels_that_become_hard_are_counted(make_pairs, tmp_path):
+    pairs = make_pairs(*[("a", "b", "c")] * 3, label_strength=[0.75, None, 0.5])
+    for name, expected in {
+        "trl": ["1 pairs have a graded label in the data, which is written as a hard one"],
+        "full": [],
+    }.items():
+        options = ExportOptions(format=name)
+        split = split_pairs(pairs, decided(pairs), options, "standard")
+        found = write_export(tmp_path / name, split, "standard", options, PROVENANCE)
+        assert [remark.split(" (")[0] for remark in remarks(found) if "graded" in remark] == expected
+
+
 def test_duplicates_are_told_and_train_for_a_quarter(found):
     export = found(smoothed="duplicate")
     assert "every pair is there 4 times (12 rows), of the 1 pairs in doubt" in " ".join(remarks(export))
