@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from curate import pipeline
+from curate.card import remarks
 from curate.command import Answer, command
 from curate.errors import CurateError
 from curate.export import ExportOptions
@@ -196,16 +197,38 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="the folder to write")],
     exporting: ExportOptions,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="ORG/NAME",
+            help="then upload the folder to the Hub as this dataset and count the rows that lie there",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="with --push: only you and the organisation see it")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> Answer:
-    """Write the cleaned dataset, what was removed and why, and a dataset card."""
+    """Write the cleaned dataset, what was removed and why, and a dataset card; with --push, also to the Hub.
+
+    A pair that the format cannot carry goes to removed/ with its reason.
+    """
+    if private and not push:
+        raise CurateError("--private: says how --push makes the dataset; add --push ORG/NAME, or leave it out")
     counts = pipeline.export(Run.open(run), to, exporting, overwrite)
+    said = remarks(pipeline.read_provenance(to))
+    address = pipeline.push(to, push, private=private, overwrite=overwrite) if push else None
 
     def show() -> None:
         show_counts(counts, "pairs")
+        for remark in said:
+            typer.echo(printable(remark))
         typer.echo(f"dataset: {to}  (datasets.load_dataset({str(to)!r}) gives the curated pairs)")
+        if address:
+            typer.echo(f"on the Hub: {address}")
 
-    return Answer({"counts": counts, "to": str(to)}, show)
+    return Answer({"counts": counts, "remarks": said, "to": str(to), "pushed": address}, show)
 
 
 @command(app, USES)

@@ -5,6 +5,7 @@ so that asking for help is quick and reading a dataset never loads torch.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -409,24 +410,47 @@ def export(
     options: export_stage.ExportOptions = export_stage.ExportOptions(),
     overwrite: bool = False,
 ) -> dict[str, int]:
-    """Write the cleaned dataset to the folder `to`; returns the counts, which add up to the pairs read."""
+    """Write the cleaned dataset to the folder `to`; returns the counts, which add up to the pairs read.
+
+    What was written and why pairs were left out is in its provenance.json.
+    """
+    from curate.card import languages_of
+    from curate.writers import WRITERS, read_scores
+
     decided = run.stage("decide")
     _refuse_foreign_folder(Path(to), overwrite, "provenance.json")
     to = Path(to).absolute()  # "." has no name to write beside
-    split = export_stage.split_pairs(run.read("pairs"), run.decisions, run.strength, options)
+    pairs, form = run.read("pairs"), run.stage("load")["facts"]["form"]
+    columns = [run.decisions, run.strength.drop("pair_id", "label_prob")]
+    if WRITERS[options.format].needs_scores:
+        columns.append(read_scores(run.path, pairs["pair_id"]))
+    split = export_stage.split_pairs(pairs, pl.concat(columns, how="horizontal"), options, form)
     provenance = {
-        "source": run.scan("pairs").select(pl.col("source").first()).collect().item(),
+        "source": pairs["source"][0],
         "input": run.manifest["input"],
         "versions": run.manifest["versions"],
         "policy": decided["facts"]["policy"],
         "margin_scale": decided["facts"]["margin_scale"],
+        "languages": languages_of(split.curated),
         "n_over_1024_tokens": run.stage("check")["facts"]["n_over_1024_tokens"],
-        "counts": split.counts,
-        "export": asdict(options),
         "options": {name: stage["options"] for name, stage in run.manifest["stages"].items()},
     }
-    export_stage.write_export(Path(to), split, run.stage("load")["facts"]["form"], options, provenance)
+    export_stage.write_export(to, split, form, options, provenance)
     return split.counts
+
+
+def push(folder: str | os.PathLike[str], repo: str, *, private: bool = False, overwrite: bool = False) -> str:
+    """Upload an export folder as the dataset `repo` (org/name) of the Hub, count its rows there, and return its address."""
+    from curate.push import push as push_folder
+
+    rows = read_provenance(folder)["rows"]
+    return push_folder(Path(folder), repo, rows, private=private, overwrite=overwrite)
+
+
+def read_provenance(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What provenance.json says of an export."""
+    found: dict[str, Any] = json.loads((Path(folder) / "provenance.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _refuse_foreign_folder(to: Path, overwrite: bool, marker: str) -> None:
@@ -604,6 +628,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "check_data", "compare", "decide", "diff", "diff_page", "evaluate", "explain", "export", "load",
+    "audit", "check", "check_data", "compare", "decide", "diff", "diff_page", "evaluate", "explain", "export", "load", "push",
     "report", "retrain", "sample", "score", "sql", "strength", "vote",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ The first whose columns are there and whose rule holds reads all rows; `explain`
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from curate import ab_schemas, ranked, schemas
+from curate import ab_schemas, full_schema, ranked, schemas
 from curate.errors import CurateError
 from curate.files import Row
 from curate.messages import TURN
@@ -79,6 +79,7 @@ class Format(NamedTuple):
 
 # From the most particular to the most general.
 FORMATS = {
+    "full": Format(SIDES, full_schema.full, others=("prompt", *full_schema.FULL_COLUMNS)),
     "arena": Format(("prompt", "response_a", "response_b"), ab_schemas.arena, others=tuple(ab_schemas.WINNER_COLUMNS)),
     "arena-conversations": Format(
         ("conversation_a", "conversation_b"), ab_schemas.arena_conversations, others=("winner",)

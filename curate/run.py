@@ -240,13 +240,27 @@ class Run:
         for name in ("facts.json", "report.html", "run.json"):
             (self.path / name).unlink(missing_ok=True)
 
-    def export(self, to: str | os.PathLike[str], *, overwrite: bool = False, **options: Any) -> dict[str, int]:
-        """Write the cleaned dataset to `to`; `options` are the fields of ExportOptions. Returns the counts."""
+    def export(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        push: str | None = None,
+        private: bool = False,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> dict[str, int]:
+        """Write the cleaned dataset to `to`; `options` are the fields of ExportOptions. Returns the counts.
+
+        `push` is the dataset of the Hub (org/name) that the folder is then uploaded to.
+        """
         from curate import pipeline
         from curate.export import ExportOptions
 
         (chosen,) = pipeline.options_from(options, ExportOptions)
-        return pipeline.export(self, to, chosen, overwrite=overwrite)
+        counts = pipeline.export(self, to, chosen, overwrite=overwrite)
+        if push:
+            pipeline.push(to, push, private=private, overwrite=overwrite)
+        return counts
 
     def retrain(
         self, to: str | os.PathLike[str], *, test: Any = None, overwrite: bool = False, **options: Any

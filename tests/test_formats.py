@@ -20,6 +20,25 @@ RED = [{"role": "assistant", "content": "Red."}]
 PAIR = ("Sky?", "Blue.", "Red.")
 # Rows in each native schema that hold one pair.
 NATIVE = {
+    "full": [
+        {
+            "prompt": "Sky?",
+            "chosen": "Blue.",
+            "rejected": "Red.",
+            "label_prob": 0.7,
+            "weight": 1.0,
+            "action": "smooth",
+            "strength_mean": 0.2,
+            "strength_std": None,
+            "vote_share": 0.5,
+            "pair_id": "toy:train:3",
+            "label_strength": None,
+            "votes": None,
+            "annotators": None,
+            "source": "toy",
+            "extra": "{}",
+        }
+    ],
     "arena": [
         {
             "prompt": '["Sky?"]',
@@ -88,7 +107,7 @@ NATIVE = {
     ],
 }
 EXAMPLES = {name: rows[0] for name, rows in NATIVE.items()}
-TEXT_FORMATS = {"neutral", "standard-implicit", "standard", "icai", "helpsteer2", "pointwise"}
+TEXT_FORMATS = {"full", "neutral", "standard-implicit", "standard", "icai", "helpsteer2", "pointwise"}
 STANDARD = EXAMPLES["standard"]
 
 
@@ -137,8 +156,11 @@ def test_each_format_is_read_from_parquet_as_from_json_lines(write, name, tmp_pa
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_is_read_from_csv(write, name, tmp_path):
-    """Lists of messages under prompt, chosen, rejected, response and completion stay text, so those schemas are not CSV's."""
-    if not {"conversational", "mixed", "conversational-implicit", "strength", "kto", "icai"} & {name}:
+    """Lists of messages under prompt, chosen, rejected, response and completion stay text, so those schemas are not CSV's.
+
+    Nor is full, whose nulls a CSV file has no sign for.
+    """
+    if not {"full", "conversational", "mixed", "conversational-implicit", "strength", "kto", "icai"} & {name}:
         pairs = read_pairs(write(*NATIVE[name])).pairs
         with (tmp_path / "a.csv").open("w", newline="") as file:
             lines = csv.DictWriter(file, NATIVE[name][0])
@@ -308,7 +330,7 @@ def test_explaining_reads_nothing_but_the_first_rows(write):
 def test_the_format_can_be_given(write):
     loaded = read_pairs(write(EXAMPLES["hh"]), LoadOptions(format="standard-implicit"))
     assert contents(loaded.pairs.row(0, named=True)) == ("\n\nHuman: Sky?\n\nAssistant:", " Blue.", " Red.")
-    assert error_of("a.jsonl", format="trl").startswith("unknown format 'trl': choose one of auto, arena, ")
+    assert error_of("a.jsonl", format="trl").startswith("unknown format 'trl': choose one of auto, full, arena, ")
 
 
 def test_pairs_are_numbered_through_all_shards(write, tmp_path):
@@ -480,7 +502,7 @@ def test_tables_in_memory_and_files_of_every_kind_give_the_same_pairs(write, tmp
     assert all(read_pairs(data).pairs.equals(pairs) for data in same)
 
 
-def test_a_full_export_of_ours_is_read_as_trl_data(write):
+def test_a_full_export_of_before_0_4_is_read_as_trl_data(write):
     ours = {"label_prob": 0.9, "weight": 1.0, "action": "keep", "strength_mean": 1.2, "vote_share": 0.8, "margin": 0.3}
     loaded = read_pairs(write(EXAMPLES["conversational"] | ours | {"pair_id": "toy:train:3"}))
     assert loaded.format == "conversational"

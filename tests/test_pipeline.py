@@ -18,6 +18,7 @@ from curate import pipeline
 from curate.demo import TOPICS, found_against_planted, planted_words, sample
 from curate.formats import LoadOptions
 from curate.options import DecideOptions
+from curate.pairs import text_of
 from curate.run import Run, sha256_of
 from curate.strength import STRENGTH_COLUMNS
 
@@ -136,6 +137,53 @@ def test_export_loads_with_datasets_and_accounts_for_every_pair(run, command, tm
     kept = {row["pair_id"]: row for row in loaded}
     text = {i: p[0]["content"] for i, p in pairs.select("pair_id", "chosen").iter_rows()}
     assert all(row["chosen"] == text[i] for i, row in kept.items() if row["action"] != "flip")  # letter for letter
+
+
+def texts(run: Run) -> set[tuple[str, str]]:
+    """The texts of both responses of every pair."""
+    return set(run.read("pairs").select(map(text_of, ("chosen", "rejected"))).rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"), {"trl": "standard", "full": "full", "strength": "strength", "rewardbench": "standard"}.items()
+)
+def test_an_export_in_any_format_is_read_again(run, command, tmp_path, name, read_as):
+    code, out, _ = command("export", run.path, "--to", tmp_path / "cleaned", "--format", name)
+    found = pipeline.read_provenance(tmp_path / "cleaned")
+    assert (code, found["counts"]["not carried"]) == (0, 0)
+    assert ("has no soft label per pair (--format full has: label_prob)" in out) == (
+        name != "full" and found["counts"]["smoothed"] > 0
+    )
+    again = pipeline.load(tmp_path / "cleaned", tmp_path / "again", LoadOptions(heldout_share=0))
+    facts = again.stage("load")["facts"]
+    assert (facts["format"], facts["n_pairs"]) == (read_as, found["rows"])
+    assert texts(again) <= texts(run)
+    if name == "strength":
+        voted = pipeline.vote(again)
+        kept = run.read("pairs")["pair_id"].is_in(run.decisions.filter(pl.col("action") != "drop")["pair_id"].implode())
+        for member in (0, 3):
+            file = f"votes/member-0{member}.parquet"
+            ours, theirs = pl.read_parquet(run.path / file).filter(kept), pl.read_parquet(voted.path / file)
+            assert ours.select("^reward_.*$").equals(theirs.select("^reward_.*$"))
+
+
+def test_an_export_is_pushed_and_its_rows_counted(run, command, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(
+        "curate.push.push", lambda *given, **options: pushed.append((given, options)) or "https://hub/x"
+    )
+    to = tmp_path / "cleaned"
+    code, out, _ = command("export", run.path, "--to", to, "--push", "org/x", "--private")
+    rows = pipeline.read_provenance(to)["rows"]
+    assert (code, "on the Hub: https://hub/x" in out) == (0, True)
+    run.export(to, push="org/x", overwrite=True)
+    assert pushed == [
+        ((to, "org/x", rows), {"private": True, "overwrite": False}),
+        ((to, "org/x", rows), {"private": False, "overwrite": True}),
+    ]
+    code, _, error = command("export", run.path, "--to", tmp_path / "b", "--private")
+    assert (code, (tmp_path / "b").exists()) == (2, False)
+    assert error == "error: --private: says how --push makes the dataset; add --push ORG/NAME, or leave it out\n"
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # TRL passes transformers options that go away in v6

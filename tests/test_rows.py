@@ -14,7 +14,7 @@ from curate.rows import column_mapping, csv_number, extra_json, given_rows, own_
         ("chosen=", "--columns: 'chosen=' is not ours=yours"),
         ("chosen=a,chosen=b", "--columns: 'chosen' is there twice; name each once"),
         ("chosen=a,rejected=a", "--columns: 'a' is there twice; name each once"),
-        ("choosen=a", "unknown column in --columns 'choosen': choose one of prompt, chosen, rejected, response_a,"),
+        ("choosen=a", "unknown column in --columns 'choosen': choose one of prompt, chosen, rejected, label_prob,"),
     ],
 )
 def test_a_mapping_that_says_nothing_is_refused(columns, message):
