@@ -111,7 +111,7 @@ def test_every_option_and_command_that_a_page_names_exists(page):
     options |= {
         option for each in commands.values() for parameter in each.params for option in parameter.secondary_opts
     }
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_TOOLS | {"--version"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= options | OTHER_TOOLS | {"--version", "--help"}
     assert set(re.findall(r"(?:`|\$ |^)curate ([a-z]+)", text, re.MULTILINE)) <= set(commands)
 
 
