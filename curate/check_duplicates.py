@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from curate.check_columns import SIDES, response_uses
-from curate.check_labels import is_contradicted, is_repeated
+from curate.check_labels import equal_but_for_space, is_contradicted, is_repeated
 
 NEAR = 0.9
 PROPOSED = 0.8  # MinHash estimates; what it proposes from here on is measured
@@ -103,7 +103,10 @@ def near_equal_responses() -> pl.Expr:
 
     note: look whether those words matter, as a number does
     """
-    return (pl.col("chosen_near") == pl.col("rejected_near")) & (pl.col("chosen_key") != pl.col("rejected_key"))
+    is_near_equal = (pl.col("chosen_near") == pl.col("rejected_near")) & (
+        pl.col("chosen_key") != pl.col("rejected_key")
+    )
+    return is_near_equal & ~equal_but_for_space()
 
 
 def near_duplicate_prompt() -> pl.Expr:

@@ -27,6 +27,7 @@ EXIT_CODES = {"none": 0, "note": 0, "warning": 3, "error": 4}  # 1 and 2 are tak
 CHECKS: tuple[Check, ...] = (*LABEL_CHECKS, *TEXT_CHECKS)
 ALL_CHECKS: tuple[Check, ...] = (*CHECKS, *NEAR_CHECKS, *OVERLAP_CHECKS)
 MOSTLY = 0.5
+MOST_EXAMPLES = 5
 
 
 def meanings() -> dict[str, str]:
@@ -88,7 +89,7 @@ def check_facts(table: pl.DataFrame, checked: pl.DataFrame, options: FeatureOpti
         "n_pairs": len(table),
         "counts": {name: int(checked[name].sum()) for name in names},
         **{what: {name: of[name] for name in names} for what, of in _about().items()},
-        "examples": {name: first for name in names if (first := _first(checked, name))},
+        "examples": {name: ids for name in names if (ids := examples(checked, name))},
         "biases": bias_findings(table),
         "language": language(table),
         "max_tokens": options.max_tokens,
@@ -103,10 +104,26 @@ def _about() -> dict[str, dict[str, str]]:
     return {"meanings": meanings(), "severities": severities(), "fixes": fixes()}
 
 
-def _first(checked: pl.DataFrame, name: str) -> str | None:
-    """The id of the first pair that a check has found."""
-    position = checked[name].arg_max()
-    return str(checked["pair_id"][position]) if position is not None and checked[name][position] else None
+def examples(checked: pl.DataFrame, name: str) -> list[str]:
+    """The ids of the first pairs that a check has found."""
+    return checked.lazy().filter(name).select("pair_id").head(MOST_EXAMPLES).collect()["pair_id"].to_list()
+
+
+def findings(checked: pl.DataFrame) -> pl.DataFrame:
+    """One row per finding, in the order of the pairs: `pair_id`, `check` and `severity`.
+
+    >>> table = pl.DataFrame({"pair_id": ["a", "b"], "refusal": [False, True], "empty_response": [True, True]})
+    >>> findings(table).rows()
+    [('a', 'empty_response', 'error'), ('b', 'refusal', 'note'), ('b', 'empty_response', 'error')]
+    """
+    numbered = checked.with_row_index("row")
+    severity = severities()
+    parts = [
+        numbered.filter(name).select("row", "pair_id", check=pl.lit(name), severity=pl.lit(severity[name]))
+        for name in checked.columns
+        if name != "pair_id"
+    ]
+    return pl.concat(parts).sort("row", maintain_order=True).drop("row")
 
 
 def report_of(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +134,7 @@ def report_of(facts: Mapping[str, Any]) -> dict[str, Any]:
             "severity": facts["severities"][name],
             "n_pairs": count,
             "share": count / facts["n_pairs"],
-            "example": facts["examples"][name],
+            "examples": facts["examples"][name],
             "meaning": facts["meanings"][name],
             "fix": facts["fixes"][name],
         }

@@ -168,22 +168,32 @@ def check(
     reading: ReadOptions,
     features: FeatureOptions,
     checking: CheckOptions,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="write every finding (pair_id, check, severity) to this .csv, .jsonl or .parquet"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON: what was found, with all fixes")] = False,
-    overwrite: Overwrite = False,  # noqa: ARG001
+    overwrite: Overwrite = False,
 ) -> None:
     """Run the data checks alone, without any model: empty, identical, duplicate, contradicting, truncated, biased ...
 
     Exit code for CI: 0 nothing worse than notes, 3 warnings, 4 errors (2: the data cannot be read). A run folder gets its
     checks.parquet and exits with 0.
     """
-    from curate.checks import EXIT_CODES, report_of
+    from curate.answer import refuse_target, write_table
+    from curate.checks import EXIT_CODES, findings, report_of
 
     is_run = (Path(data) / "run.json").is_file()
+    if to:
+        refuse_target(to, Path(data), overwrite)
     with progress_bars() as progress:
         if is_run:
-            facts = pipeline.check(Run.open(data), features, progress, checking).stage("check")["facts"]
+            run = pipeline.check(Run.open(data), features, progress, checking)
+            table, facts = run.read("checks"), run.stage("check")["facts"]
         else:
-            facts = pipeline.check_data(data, reading, features, checking, progress)
+            table, facts = pipeline.checked_data(data, reading, features, checking, progress)
+    if to:
+        write_table(findings(table), to)
     found = report_of(facts)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

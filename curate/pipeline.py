@@ -155,9 +155,20 @@ def check_data(
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Run every data check on a dataset and return what was found, as JSON values; no model is run, nothing is written."""
+    return checked_data(data, reading, options, checking, progress)[1]
+
+
+def checked_data(
+    data: Data,
+    reading: ReadOptions = ReadOptions(),
+    options: FeatureOptions = FeatureOptions(),
+    checking: CheckOptions = CheckOptions(),
+    progress: Progress = no_progress,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The same, after the table of it: `pair_id` and one boolean per check, in the order of the dataset."""
     pairs = _all_pairs(data, reading)
-    facts = _checked(pairs, options, checking, progress)[1]
-    return {"n_groups": pairs["group"].n_unique(), **facts}
+    table, facts = _checked(pairs, options, checking, progress)
+    return table, {"n_groups": pairs["group"].n_unique(), **facts}
 
 
 def _checked(
@@ -579,6 +590,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "check_data", "compare", "decide", "evaluate", "explain", "export", "load", "report", "retrain",
-    "sample", "score", "sql", "strength", "vote",
+    "audit", "check", "check_data", "checked_data", "compare", "decide", "evaluate", "explain", "export", "load", "report",
+    "retrain", "sample", "score", "sql", "strength", "vote",
 ]  # fmt: skip

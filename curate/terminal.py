@@ -90,7 +90,7 @@ def show_checks(report: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right" if name in ("pairs", "share") else "left", no_wrap=True)
     for row in report["found"]:
         counts = (f"{row['n_pairs']:,}", f"{row['share']:.1%}")
-        table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["example"])), row["fix"])
+        table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["examples"][0])), row["fix"])
     _print_whole(table)
     biases = Table(box=None)
     for name in ("finding", "severity", "pairs", "value", "95 % interval", "null", "meaning"):
