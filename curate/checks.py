@@ -19,6 +19,7 @@ from curate.check_lengths import length_facts
 from curate.check_overlap import OVERLAP_CHECKS, overlap_columns
 from curate.check_texts import TEXT_CHECKS
 from curate.options import FeatureOptions
+from curate.run import Progress, no_progress
 
 Check = Callable[[], pl.Expr]
 
@@ -50,7 +51,11 @@ def _lines(check: Check) -> list[str]:
 
 
 def check_table(
-    pairs: pl.DataFrame, token_lengths: pl.DataFrame, near: bool = True, other: pl.DataFrame | None = None
+    pairs: pl.DataFrame,
+    token_lengths: pl.DataFrame,
+    near: bool = True,
+    other: pl.DataFrame | None = None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Everything that a check looks at, one row per pair in the order of `pairs`.
 
@@ -60,8 +65,8 @@ def check_table(
     assert pairs["pair_id"].equals(token_lengths["pair_id"]), "token lengths of other pairs"
     table = check_columns(pairs)
     parts = [table, token_lengths.drop("pair_id"), response_uses(table), own_scores(pairs)]
-    parts += [near_columns(table)] if near else []
-    parts += [] if other is None else [overlap_columns(table, other)]
+    parts += [near_columns(table, progress)] if near else []
+    parts += [] if other is None else [overlap_columns(table, other, progress)]
     whole = pl.concat(parts, how="horizontal")
     return whole.with_columns(in_cycle(table), other_language_column(table), chosen_first(pairs["extra"]))
 

@@ -156,7 +156,9 @@ def load(
         return
     if out is None:
         raise CurateError("load: no run folder; add --out RUN, or --explain to see which format matches")
-    facts = pipeline.load(data, out, loading, overwrite).stage("load")["facts"]
+    with progress_bars() as progress:
+        run = pipeline.load(data, out, loading, overwrite, progress)
+    facts = run.stage("load")["facts"]
     typer.echo(f"{facts['n_pairs']:,} pairs on {facts['n_groups']:,} prompts read as {facts['format']} into {out}")
     for note in facts["notes"]:
         typer.echo(f"note: {printable(note)}", err=True)

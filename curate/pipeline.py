@@ -44,7 +44,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOptions(), overwrite: bool = False) -> Run:
+def load(
+    data: Data,
+    out: str | os.PathLike[str],
+    options: LoadOptions = LoadOptions(),
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Run:
     """Read a preference dataset into the run folder `out` (pairs.parquet); nothing is written if a row is bad.
 
     A folder that holds a run of other data is refused without `overwrite`, and so is one that holds other files.
@@ -59,7 +65,7 @@ def load(data: Data, out: str | os.PathLike[str], options: LoadOptions = LoadOpt
         and run.is_fresh("load", asdict(options))
     ):
         return run
-    loaded = read_pairs(data, options)
+    loaded = read_pairs(data, options, progress)
     fingerprint = fingerprint or _table_fingerprint(loaded.pairs)
     if not is_beyond_repair:
         _refuse_foreign_run(run, fingerprint, overwrite)
@@ -166,7 +172,7 @@ def checked_data(
     progress: Progress = no_progress,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The same, after the table of it: `pair_id` and one boolean per check, in the order of the dataset."""
-    pairs = _all_pairs(data, reading)
+    pairs = _all_pairs(data, reading, progress)
     table, facts = _checked(pairs, options, checking, progress)
     return table, {"n_groups": pairs["group"].n_unique(), **facts}
 
@@ -178,9 +184,10 @@ def _checked(
     from curate import checks as checks_stage
     from curate.check_overlap import overlap_facts
 
-    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions())
+    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
+    lengths = _token_lengths(pairs, options, progress)
     progress("check", 0, len(pairs))
-    table = checks_stage.check_table(pairs, _token_lengths(pairs, options, progress), checking.near, other)
+    table = checks_stage.check_table(pairs, lengths, checking.near, other, progress)
     checked = checks_stage.run_checks(table)
     facts = checks_stage.check_facts(table, checked, options)
     progress("check", len(pairs), len(pairs))
@@ -364,7 +371,7 @@ def audit(
 
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
     _refuse_before_work(vote_options, decide_options)
-    run = load(data, out, load_options, overwrite)
+    run = load(data, out, load_options, overwrite, progress)
     _refuse_given_votes(run, decide_options.chosen, decide_options.verified is not None)
     if decide_options.verified is not None:
         read_verified(Path(decide_options.verified), run.read("pairs"))  # refused before the long stages
@@ -458,7 +465,7 @@ def retrain(
 
     facts = run.stage("decide")["facts"]
     _refuse_foreign_folder(Path(to), overwrite, "comparison.json")
-    test_pairs = None if test is None else _all_pairs(test, ReadOptions())
+    test_pairs = None if test is None else _all_pairs(test, ReadOptions(), progress)
     is_raw_margin = facts["margin"] == "raw"
     return retrain_pairs(
         run.read("pairs"),
@@ -472,9 +479,14 @@ def retrain(
     )
 
 
-def _all_pairs(data: Data, reading: ReadOptions) -> pl.DataFrame:
+def _all_pairs(data: Data, reading: ReadOptions, progress: Progress = no_progress) -> pl.DataFrame:
     """The pairs of a dataset that is only judged, so that nothing of it is held out."""
-    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0)).pairs
+    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0), progress).pairs
+
+
+def _of_other(progress: Progress) -> Progress:
+    """Progress with the file that is compared with, under names of its own."""
+    return lambda what, done, total: progress(f"compared with: {what}", done, total)
 
 
 def sql(run: Run, statement: str) -> pl.DataFrame:
@@ -552,7 +564,7 @@ def score(
         scoring.weights_of(len(models))
     if not others and scoring.combine != "mean":
         raise CurateError(f"--combine {scoring.combine}: one model has nothing to combine; add --with MODEL2")
-    pairs = _all_pairs(data, reading)
+    pairs = _all_pairs(data, reading, progress)
     table = (
         score_together(models, pairs, scoring, progress)
         if others
@@ -578,7 +590,7 @@ def evaluate(
     from rm_ensemble.evaluate import evaluate_scores
     from rm_ensemble.slices import slice_metrics, slicings, subset_means
 
-    pairs = _all_pairs(data, reading)
+    pairs = _all_pairs(data, reading, progress)
     sliced = slicings(pairs, by)  # an unknown column is refused before anything is scored
     scores = score_pairs(Path(model), pairs, progress)
     return {

@@ -37,7 +37,7 @@ class Rate(TextColumn):
 def progress_bars() -> Iterator[Callback]:
     """A progress callback that draws one bar per stage, with rate and time left, on stderr if that is a terminal.
 
-    Elsewhere (a log file) it prints a line per stage every ten seconds at most.
+    Elsewhere (a log file) it prints a line of a stage after two seconds, and then every ten.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -56,13 +56,17 @@ def progress_bars() -> Iterator[Callback]:
 
 
 def _log_lines(console: Console) -> Callback:
-    last: dict[str, float] = {}
+    due: dict[str, float] = {}
+    began: dict[str, float] = {}
 
     def show(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - last.get(what, now - 11) > 10:
-            console.print(f"{what}: {done:,} of {total:,}", highlight=False)
-            last[what] = now
+        start = began.setdefault(what, now)
+        if 0 < done < total and now >= due.get(what, start + 2):
+            rate = done / (now - start)
+            left = (total - done) / rate
+            console.print(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left:,.0f} s left", highlight=False)
+            due[what] = now + 10
 
     return show
 
@@ -100,8 +104,11 @@ def show_checks(report: Mapping[str, Any]) -> None:
         biases.add_row(Text(_one_line(row["name"])), row["severity"], *values, Text(printable(row["meaning"])))
     if report["biases"]:
         _print_whole(biases)
-    over = ", ".join(f"{report[f'n_over_{limit}_tokens']:,} over {limit:,}" for limit in LIMITS)
-    Console().print(f"pairs by tokens: {over}", highlight=False)
+    over = (
+        f"{report[f'n_over_{limit}_tokens']:,} ({report[f'over_{limit}_tokens_share']:.1%}) over {limit:,}"
+        for limit in LIMITS
+    )
+    Console().print(f"pairs that a limit of tokens drops: {', '.join(over)}", highlight=False, soft_wrap=True)
 
 
 def show_summary(run: Run) -> None:
