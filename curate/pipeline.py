@@ -142,7 +142,8 @@ def check(
     against = (
         {"against": checking.against, "other": _fingerprint(checking.against, "train")} if checking.against else {}
     )
-    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, "near": checking.near, **against}
+    looked_for = {"near": checking.near, **({"pii": True} if checking.pii else {}), **against}
+    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, **looked_for}
     if run.is_fresh("check", used):
         return run
     pairs = run.read("pairs")
@@ -187,7 +188,7 @@ def _checked(
     other = None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
     lengths = _token_lengths(pairs, options, progress)
     progress("check", 0, len(pairs))
-    table = checks_stage.check_table(pairs, lengths, checking.near, other, progress)
+    table = checks_stage.check_table(pairs, lengths, checking, other, progress)
     checked = checks_stage.run_checks(table)
     facts = checks_stage.check_facts(table, checked, options)
     progress("check", len(pairs), len(pairs))

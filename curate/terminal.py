@@ -104,6 +104,9 @@ def show_checks(report: Mapping[str, Any]) -> None:
         biases.add_row(Text(_one_line(row["name"])), row["severity"], *values, Text(printable(row["meaning"])))
     if report["biases"]:
         _print_whole(biases)
+    if "personal" in report:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in report["personal"].items())
+        Console().print(f"pairs with personal data: {kinds}", highlight=False)
     over = (
         f"{report[f'n_over_{limit}_tokens']:,} ({report[f'over_{limit}_tokens_share']:.1%}) over {limit:,}"
         for limit in LIMITS

@@ -8,10 +8,14 @@ from test_checks_planted import lengths
 from curate.check_bias import bias_findings, metadata_paths, predicted
 from curate.check_columns import own_scores
 from curate.checks import check_table
+from curate.options import CheckOptions
 
 
 def findings(pairs):
-    return {finding["name"]: finding for finding in bias_findings(check_table(pairs, lengths(pairs), near=False))}
+    return {
+        finding["name"]: finding
+        for finding in bias_findings(check_table(pairs, lengths(pairs), CheckOptions(near=False)))
+    }
 
 
 def rows(n, chosen, rejected):

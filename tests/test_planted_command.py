@@ -94,6 +94,7 @@ DEFECTS = [
     (("Which ends well?", words("same", 260) + words("good", 90), words("same", 260) + words("bad", 90)),
      ["equal_after_truncation"]),
     (("Who was asked in the test?", "One of us.", "One of them."), ["prompt_in_other"]),
+    (("Where to write?", "To anna.berg@web.de, she answers.", "Nobody knows where."), ["personal_data"]),
     (("Who answered?", "Seven of them answered.", "An answer that the test set has as well."), ["response_in_other"]),
 ]  # fmt: skip
 ELSEWHERE = [
@@ -132,7 +133,7 @@ def files(tmp_path):
 
 def test_every_defect_is_found_and_nothing_else(command, files, tmp_path):
     planted, _, test = files
-    code, out, _ = command("check", planted, "--against", test, "--json", "--to", tmp_path / "found.csv")
+    code, out, _ = command("check", planted, "--against", test, "--pii", "--json", "--to", tmp_path / "found.csv")
     report = json.loads(out)
     assert (code, report["severity"]) == (4, "error")
     rows = pl.read_csv(tmp_path / "found.csv")
@@ -147,7 +148,7 @@ def test_every_defect_is_found_and_nothing_else(command, files, tmp_path):
 
 def test_nothing_is_found_in_the_clean_twin(command, files, tmp_path):
     _, clean, test = files
-    code, out, err = command("check", clean, "--against", test, "--json", "--to", tmp_path / "found.jsonl")
+    code, out, err = command("check", clean, "--against", test, "--pii", "--json", "--to", tmp_path / "found.jsonl")
     report = json.loads(out)
     assert (code, err) == (0, "")
     assert (report["severity"], report["found"], report["warnings"]) == ("none", [], [])
