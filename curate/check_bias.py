@@ -6,7 +6,7 @@ the meaning, the last line what to do.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -108,25 +108,6 @@ def chosen_first(extra: pl.Series) -> pl.Series:
     return (extra.str.json_path_match("$.position_chosen") == "a").alias("is_chosen_first")
 
 
-def bias_findings(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """The findings on at least 30 pairs that are not ties, as JSON values; `table` is that of the checks."""
-    judged = table.filter(~is_tie())
-    groups = judged["group"].to_numpy()
-    values = judged.select(bias().cast(pl.Float64).alias(bias.__name__) for bias in BIASES)
-    found = [_finding(bias.__name__, bias.__doc__ or "", values[bias.__name__].to_numpy(), groups) for bias in BIASES]
-    found += [_finding(f"{name}_shortcut", shortcut_doc(name), right, groups) for name, right in shortcuts(judged)]
-    return [finding for finding in (*found, agreement_finding(table)) if finding]
-
-
-def _finding(name: str, doc: str, values: np.ndarray, groups: np.ndarray) -> dict[str, Any] | None:
-    """The mean of the values that are not missing, beside a null of one half."""
-    is_given = ~np.isnan(values)
-    estimate = cluster_bootstrap(values[is_given], groups[is_given])
-    if estimate is None or estimate.n_pairs < FEWEST_PAIRS:
-        return None
-    return _facts(name, doc, estimate, 0.5, bias_severity(estimate))
-
-
 def bias_severity(estimate: Estimate) -> str:
     """How bad a share is whose null is one half: none where its interval holds the null.
 
@@ -136,6 +117,39 @@ def bias_severity(estimate: Estimate) -> str:
     if estimate.low <= 0.5 <= estimate.high:
         return "none"
     return "warning" if min(abs(estimate.low - 0.5), abs(estimate.high - 0.5)) > CLEARLY else "note"
+
+
+def shortcut_severity(estimate: Estimate) -> str:
+    """The same of a prediction, which is a shortcut only where it is right more often than not.
+
+    >>> shortcut_severity(Estimate(0.3, 0.2, 0.4, 99, 99))
+    'none'
+    """
+    return bias_severity(estimate) if estimate.low > 0.5 else "none"
+
+
+def bias_findings(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """The findings on at least 30 pairs that are not ties, as JSON values; `table` is that of the checks."""
+    judged = table.filter(~is_tie())
+    groups = judged["group"].to_numpy()
+    values = judged.select(bias().cast(pl.Float64).alias(bias.__name__) for bias in BIASES)
+    found = [_finding(bias.__name__, bias.__doc__ or "", values[bias.__name__].to_numpy(), groups) for bias in BIASES]
+    found += [
+        _finding(f"{name}_shortcut", shortcut_doc(name), right, groups, shortcut_severity)
+        for name, right in shortcuts(judged)
+    ]
+    return [finding for finding in (*found, agreement_finding(table)) if finding]
+
+
+def _finding(
+    name: str, doc: str, values: np.ndarray, groups: np.ndarray, severity: Callable[[Estimate], str] = bias_severity
+) -> dict[str, Any] | None:
+    """The mean of the values that are not missing, beside a null of one half."""
+    is_given = ~np.isnan(values)
+    estimate = cluster_bootstrap(values[is_given], groups[is_given])
+    if estimate is None or estimate.n_pairs < FEWEST_PAIRS:
+        return None
+    return _facts(name, doc, estimate, 0.5, severity(estimate))
 
 
 def _facts(name: str, doc: str, estimate: Estimate, null: float, severity: str) -> dict[str, Any]:

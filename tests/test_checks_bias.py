@@ -83,6 +83,7 @@ def test_a_model_that_always_wins_is_a_shortcut_and_a_random_one_is_not(make_pai
     assert found["model_shortcut"]["value"] == 0.9
     assert found["model_shortcut"]["severity"] == "warning"
     assert found["coin_shortcut"]["low"] < 0.5 < found["coin_shortcut"]["high"]
+    assert found["coin_shortcut"]["severity"] == "none"
     assert not any(name.startswith("id") for name in found)
 
 
