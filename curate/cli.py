@@ -36,6 +36,7 @@ from curate.terminal import (
     show_comparison,
     show_counts,
     show_evaluation,
+    show_notes,
     show_policies,
     show_summary,
     show_table,
@@ -160,8 +161,7 @@ def load(
         run = pipeline.load(data, out, loading, overwrite, progress)
     facts = run.stage("load")["facts"]
     typer.echo(f"{facts['n_pairs']:,} pairs on {facts['n_groups']:,} prompts read as {facts['format']} into {out}")
-    for note in facts["notes"]:
-        typer.echo(f"note: {printable(note)}", err=True)
+    show_notes(facts["notes"])
 
 
 @command
@@ -200,6 +200,7 @@ def check(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
+        show_notes(facts.get("notes", []))
         show_warnings(facts)
         show_checks(found)
     raise SystemExit(0 if is_run else EXIT_CODES[found["severity"]])

@@ -7,6 +7,7 @@ rows. A line that cannot be read ends the reading with one error that names it: 
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -190,24 +191,33 @@ def json_list(stream: BinaryIO, path: Path, meter: Meter) -> Iterator[PlacedRow]
     text = decode(data, path, 1)
     if text.lstrip().startswith("["):
         values = parse_json(text, path, 1)
-    elif (values := comparisons(text)) is None:
+    elif (values := comparisons(whole := single_object(text))) is None:
+        if whole and all(isinstance(value, list) for value in whole.values()):
+            raise CurateError(
+                f"{path}: is one object of lists ({', '.join(map(str, whole))}); expected a list of objects, one per pair"
+            )
         yield from meter.follow(json_lines(io.BytesIO(data), path, meter), data.count(b"\n") + 1)
         return
     for row, value in enumerate(meter.follow(values, len(values))):
         yield f"row {row}", as_row(value, path, f"row {row}")
 
 
-def comparisons(text: str) -> list[Any] | None:
-    """The comparisons of ICAI's annotated pairs (one object), each with the file's annotators; None for other text.
-
-    >>> comparisons('{"metadata": {"default_annotator": "ann"}, "comparisons": [{"id": 1}]}')
-    [{'id': 1, 'default_annotator': 'ann', 'annotators': {}}]
-    """
+def single_object(text: str) -> dict[str, Any] | None:
+    """The object that is all of a JSON text; None for other text."""
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(whole, dict) or not isinstance(whole.get("comparisons"), list):
+    return whole if isinstance(whole, dict) else None
+
+
+def comparisons(whole: dict[str, Any] | None) -> list[Any] | None:
+    """The comparisons of ICAI's annotated pairs, each with the file's annotators; None for another object.
+
+    >>> comparisons({"metadata": {"default_annotator": "ann"}, "comparisons": [{"id": 1}]})
+    [{'id': 1, 'default_annotator': 'ann', 'annotators': {}}]
+    """
+    if whole is None or not isinstance(whole.get("comparisons"), list):
         return None
     metadata = whole.get("metadata")
     default = metadata.get("default_annotator") if isinstance(metadata, dict) else None
@@ -222,6 +232,8 @@ def csv_rows(stream: Iterable[bytes], path: Path, _meter: Meter) -> Iterator[Pla
     reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
+        if len(header) == 1 and (mark := re.search("[;\t|]", header[0])):
+            raise CurateError(f"{path}: the header has {mark[0]!r} and no comma; separate the columns by commas")
         if len(set(header)) < len(header):
             raise CurateError(f"{path}: a column name is there twice: {', '.join(header)}; rename one")
         for row, cells in enumerate(cells for cells in reader if cells):

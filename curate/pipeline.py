@@ -173,9 +173,10 @@ def checked_data(
     progress: Progress = no_progress,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The same, after the table of it: `pair_id` and one boolean per check, in the order of the dataset."""
-    pairs = _all_pairs(data, reading, progress)
-    table, facts = _checked(pairs, options, checking, progress)
-    return table, {"n_groups": pairs["group"].n_unique(), **facts}
+    loaded = _read_all(data, reading, progress)
+    table, facts = _checked(loaded.pairs, options, checking, progress)
+    about = {"format": loaded.format, "notes": loaded.notes, "n_groups": loaded.pairs["group"].n_unique()}
+    return table, {**about, **facts}
 
 
 def _checked(
@@ -481,8 +482,13 @@ def retrain(
 
 
 def _all_pairs(data: Data, reading: ReadOptions, progress: Progress = no_progress) -> pl.DataFrame:
-    """The pairs of a dataset that is only judged, so that nothing of it is held out."""
-    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0), progress).pairs
+    """The pairs of a dataset that is only judged."""
+    return _read_all(data, reading, progress).pairs
+
+
+def _read_all(data: Data, reading: ReadOptions, progress: Progress) -> Loaded:
+    """A dataset that is only judged, so that nothing of it is held out."""
+    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0), progress)
 
 
 def _of_other(progress: Progress) -> Progress:

@@ -77,6 +77,12 @@ def show_warnings(facts: Mapping[str, Any]) -> None:
         print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
+def show_notes(notes: Sequence[str]) -> None:
+    """What reading showed, on stderr."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
 def show_counts(counts: Mapping[str, int], unit: str) -> None:
     """A two-column table of names and counts."""
     table = Table(box=None, show_header=False)
@@ -95,6 +101,8 @@ def show_checks(report: Mapping[str, Any]) -> None:
     for row in report["found"]:
         counts = (f"{row['n_pairs']:,}", f"{row['share']:.1%}")
         table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["examples"][0])), row["fix"])
+    if not report["found"]:
+        table = Table("no check found anything", box=None, title=table.title)
     _print_whole(table)
     biases = Table(box=None)
     for name in ("finding", "severity", "pairs", "value", "95 % interval", "null", "meaning"):

@@ -152,6 +152,26 @@ def test_findings_are_never_written_over_another_file_or_into_the_data(command, 
     assert [path.name for path in folder.iterdir()] == ["data.jsonl"]
 
 
+def test_what_reading_showed_is_told(command, tmp_path):
+    rows = [
+        {"prompt": "Who sings?", "response": f"{who} do.", "score": score}
+        for score, who in enumerate(("Larks", "Crows", "Owls"))
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    note = "2 pairs were made of 3 responses to 1 prompts (--pairs best-rest: the best response against each other one)"
+    code, out, err = command("check", tmp_path / "data.jsonl", "--pairs", "best-rest")
+    assert (code, err) == (0, f"note: {note}\n")
+    code, out, err = command("check", tmp_path / "data.jsonl", "--pairs", "best-rest", "--json")
+    report = json.loads(out)
+    assert (report["format"], report["notes"], err) == ("pointwise", [note], "")
+
+
+def test_clean_data_have_no_empty_table(command, tmp_path):
+    _, out, _ = command("check", write(tmp_path / "clean.jsonl", BALANCED))
+    assert "no check found anything" in out
+    assert "fix" not in out
+
+
 def test_hostile_text_stays_text(command, tmp_path):
     rows = [*BALANCED, ("Who?", "[bold]\x1b[31mred", "[bold]\x1b[31mred")]
     data = write(tmp_path / "[red]data.jsonl", rows)

@@ -168,7 +168,14 @@ def test_planted_scores_are_found(make_pairs, name):
     extra[7] = extra[9] = SCORED[name]
     ties = [0.5 if row == 9 else None for row in range(len(CLEAN))]
     table = found(make_pairs(*CLEAN, extra=extra, label_strength=ties))
-    assert {other: rows_of(table, other) for other in SCORED} == {**{other: [] for other in SCORED}, name: [7]}
+    expected = {"score_contradicts_label": [7], "equal_scores": [7, 9]}[name]  # a tie contradicts no scores
+    assert {other: rows_of(table, other) for other in SCORED} == {**{other: [] for other in SCORED}, name: expected}
+
+
+def test_ties_that_were_made_of_rated_responses_have_no_label_that_was_drawn(make_pairs):
+    pairs = make_pairs(*CLEAN[:2], extra=[SCORED["equal_scores"]] * 2, label_strength=[0.5, 0.5])
+    made = pairs.with_columns(pair_id=pl.Series(["a:train:0", "a:train:1:0-1"]))
+    assert rows_of(found(made), "equal_scores") == [0]
 
 
 @pytest.mark.parametrize("name", LENGTHS)

@@ -30,7 +30,6 @@ ASKED = [{"role": "assistant", "content": "Old?"}, {"role": "user", "content": "
 FROST = [{"role": "assistant", "content": "Then it was the frost."}]
 CUT = "It was a hard frost. Everybody in the village knows that the frost of that long winter broke the"
 GERMAN = "Das weiß niemand so genau, aber der Wind trägt im Frühling immer sehr viel Staub bis in die Täler hinein."
-UNSCORED = {"score_chosen": None, "score_rejected": None}
 BOILERPLATE = "Is there anything else to help you with?"
 
 # What is put in: (prompt, chosen, rejected, other columns), each with all the checks that have to find it.
@@ -88,7 +87,7 @@ DEFECTS = [
     (("Go on?", nearly("mate"), "The young boy."), ["near_duplicate_response"]),
     (("Which score?", "The low one.", "The high one.", {"score_chosen": 2, "score_rejected": 4.5}),
      ["score_contradicts_label"]),
-    (("Which rating?", "The left one.", "The right one.", UNSCORED | {"rating_chosen": 4, "rating_rejected": 4}),
+    (("Which rating?", "The left one.", "The right one.", {"score_chosen": 4, "score_rejected": 4}),
      ["equal_scores"]),
     ((words("note", 300), "Too long.", "Far too long."), ["prompt_longer_than_limit"]),
     (("Which ends well?", words("same", 260) + words("good", 90), words("same", 260) + words("bad", 90)),
