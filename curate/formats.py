@@ -130,6 +130,7 @@ def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions, prog
     table = pl.concat(chunks, rechunk=True)
     heldout = heldout_groups(table["group"], options.heldout_share, options.seed)
     table = table.with_columns(is_heldout=pl.col("group").is_in(heldout))
+    seen["no prompt"] = int((table["prompt"].list.len() == 0).sum())
     notes = [*source.notes, *notes_of(seen, options)]
     as_given = "standard" if seen["text rows"] == seen["rows"] else "conversational"
     n_members = n_score_lists(table) if name == "strength" and options.score_lists else 0
@@ -150,6 +151,7 @@ def notes_of(seen: Mapping[str, int], options: ReadOptions) -> list[str]:
         f"(--pairs {options.pairs}: {PAIRS[options.pairs]})",
         "close pairs": f"pairs whose ratings are less than --min-gap {options.min_gap:g} apart are left out",
         "single responses": "prompts with fewer than two responses give no pair",
+        "no prompt": "pairs have no prompt; if a column holds it under another name: --columns prompt=NAME",
     }
     return [f"{seen[name]:,} {sentence}" for name, sentence in sentences.items() if seen[name]]
 
