@@ -70,7 +70,7 @@ def check_table(
     parts += [] if other is None else [overlap_columns(table, other, progress)]
     parts += [personal_columns(table, progress)] if checking.pii else []
     whole = pl.concat(parts, how="horizontal")
-    return whole.with_columns(in_cycle(table), other_language_column(table), chosen_first(pairs["extra"]))
+    return whole.with_columns(in_cycle(table), other_language_column(table, progress), chosen_first(pairs["extra"]))
 
 
 def run_checks(table: pl.DataFrame) -> pl.DataFrame:

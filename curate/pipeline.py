@@ -188,11 +188,11 @@ def _checked(
 
     other = None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
     lengths = _token_lengths(pairs, options, progress)
-    progress("check", 0, len(pairs))
     table = checks_stage.check_table(pairs, lengths, checking, other, progress)
+    progress("check", 0, len(pairs))
     checked = checks_stage.run_checks(table)
-    facts = checks_stage.check_facts(table, checked, options)
     progress("check", len(pairs), len(pairs))
+    facts = checks_stage.check_facts(table, checked, options)
     return checked, facts | ({} if other is None else {"against": overlap_facts(table, other, str(checking.against))})
 
 

@@ -52,11 +52,12 @@ def test_every_long_stage_of_a_check_is_told_and_comes_to_its_end(tmp_path):
         "read kB",
         "compared with: read kB",
         "tokenise",
-        "check",
         "near-duplicates: prompts",
         "near-duplicates: responses",
         "overlap: prompts",
         "overlap: responses",
+        "languages",
+        "check",
     ]
     for calls in seen.values():
         assert len({total for _, total in calls}) == 1
