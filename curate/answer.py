@@ -14,6 +14,11 @@ from curate.run import whole_file, write_parquet
 FILES = (".csv", ".parquet", ".jsonl")
 
 
+def json_rows(table: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as JSON can hold them."""
+    return [json_row(row) for row in table.iter_rows(named=True)]
+
+
 def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as JSON can hold it: NaN and infinity become null, what JSON does not know becomes text.
 

@@ -5,6 +5,7 @@ rude, of overlapping lengths. It shows that the tool works, not how well it work
 benchmarks/results.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def _answer(rng: np.random.Generator, helpful_share: float, topic: str) -> str:
     )
 
 
-def run_demo(to: Path, overwrite: bool, progress: Progress) -> None:
-    """Write the sample to `to`, audit, export and retrain on it, and print what was found against what was planted."""
+def run_demo(to: Path, overwrite: bool, progress: Progress) -> dict[str, Any]:
+    """Write the sample to `to`, audit, export and retrain on it; returns what was found against what was planted."""
     if to.exists() and any(to.iterdir()) and not (to / "planted.json").is_file():
         raise CurateError(f"{to}: holds other files; choose another --to")
     to.mkdir(parents=True, exist_ok=True)
@@ -101,27 +102,43 @@ def run_demo(to: Path, overwrite: bool, progress: Progress) -> None:
     test.write_ndjson(to / "gold.jsonl")
     write_json({"rows_with_a_planted_error": np.flatnonzero(is_wrong).tolist()}, to / "planted.json")
 
-    _say(f"1. audit of {N_PAIRS} generated pairs, {is_wrong.sum()} of them with a planted label error")
     run = pipeline.audit(to / "sample.jsonl", to / "run", overwrite=overwrite, progress=progress)
-    show_summary(run)
-    typer.echo(found_against_planted(run, is_wrong))
-    _say("2. export")
-    show_counts(pipeline.export(run, to / "cleaned", overwrite=True), "pairs")
-    _say("3. retrain: raw against curated, adaptive margin and SimCSE on, tested on clean labels of other prompts")
+    exported = pipeline.export(run, to / "cleaned", overwrite=True)
     options = RetrainOptions(train="head", hidden=32, margin=True, contrastive="simcse")
     comparison = pipeline.retrain(run, to / "model", options, to / "gold.jsonl", overwrite=True, progress=progress)
-    show_comparison(comparison)
+    return {"planted": found_against_planted(run, is_wrong), "export": exported, "comparison": comparison}
+
+
+def show_demo(to: Path, found: Mapping[str, Any]) -> None:
+    """The three uses, one after the other, and where their files are."""
+    planted = found["planted"]
+    _say(f"1. audit of {N_PAIRS} generated pairs, {planted['n_planted']} of them with a planted label error")
+    show_summary(Run.open(to / "run"))
+    typer.echo(planted_words(planted))
+    _say("2. export")
+    show_counts(found["export"], "pairs")
+    _say("3. retrain: raw against curated, adaptive margin and SimCSE on, tested on clean labels of other prompts")
+    show_comparison(found["comparison"])
     typer.echo(f"report:  {to / 'run' / 'report.html'}\ndataset: {to / 'cleaned'}\nmodel:   {to / 'model'}")
 
 
-def found_against_planted(run: Run, is_wrong: np.ndarray) -> str:
-    """One line: how many of the dropped pairs carry a planted error, and how many of the planted errors were dropped."""
+def found_against_planted(run: Run, is_wrong: np.ndarray) -> dict[str, int]:
+    """How many pairs were dropped, how many of them carry a planted error, and how many errors were planted."""
     is_dropped = (run.decisions["action"] == "drop").to_numpy()
-    n_found, n_dropped, n_planted = int((is_dropped & is_wrong).sum()), int(is_dropped.sum()), int(is_wrong.sum())
-    facts: dict[str, Any] = {"precision": n_found / max(n_dropped, 1), "recall": n_found / max(n_planted, 1)}
+    counts = {"n_dropped": is_dropped, "n_found": is_dropped & is_wrong, "n_planted": is_wrong}
+    return {name: int(which.sum()) for name, which in counts.items()}
+
+
+def planted_words(planted: Mapping[str, int]) -> str:
+    """One line with precision and recall.
+
+    >>> planted_words({"n_dropped": 4, "n_found": 3, "n_planted": 6})
+    'dropped 4 pairs, 3 of them with a planted error: precision 0.750, recall 0.500 of 6 planted errors'
+    """
+    n_dropped, n_found, n_planted = (planted[name] for name in ("n_dropped", "n_found", "n_planted"))
     return (
-        f"dropped {n_dropped} pairs, {n_found} of them with a planted error: precision {facts['precision']:.3f}, "
-        f"recall {facts['recall']:.3f} of {n_planted} planted errors"
+        f"dropped {n_dropped} pairs, {n_found} of them with a planted error: precision {n_found / max(n_dropped, 1):.3f}, "
+        f"recall {n_found / max(n_planted, 1):.3f} of {n_planted} planted errors"
     )
 
 

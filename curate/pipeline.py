@@ -342,7 +342,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     return run
 
 
-def report(run: Run) -> Run:
+def report(run: Run, progress: Progress = no_progress) -> Run:  # noqa: ARG001
     """Write facts.json and report.html from what the run folder holds."""
     from reports.page import write_report
 

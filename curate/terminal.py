@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from curate.run import Progress as Callback
-from curate.run import Run
+from curate.run import Run, no_progress
 
 NULLS = {"longer": "longer wins", "shorter": "shorter wins"}
 MOST_ROWS = 100
 WIDEST_CELL = 60
+FIRST_LINE, BETWEEN_LINES = 2, 10  # seconds, in a log file
 LIMITS = (512, 1024, 2048)
+SHORT = (  # the parts of facts.json that answer in short
+    "verdict", "warnings", "data", "noise_rate", "clear_errors", "ensemble", "checks", "annotators", "decisions",
+)  # fmt: skip
 METRICS = {"accuracy": "accuracy", "margin": "mean margin", "nll": "NLL", "ece": "ECE"}
 
 
@@ -34,14 +38,17 @@ class Rate(TextColumn):
 
 
 @contextmanager
-def progress_bars() -> Iterator[Callback]:
+def progress_bars(quiet: bool = False) -> Iterator[Callback]:
     """A progress callback that draws one bar per stage, with rate and time left, on stderr if that is a terminal.
 
-    Elsewhere (a log file) it prints a line of a stage after two seconds, and then every ten.
+    Elsewhere (a log file) it prints a line per stage every ten seconds at most; with `quiet`, nothing.
     """
     console = Console(stderr=True)
+    if quiet:
+        yield no_progress
+        return
     if not console.is_terminal:
-        yield _log_lines(console)
+        yield log_lines(console, time.monotonic)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=False) as bars:
@@ -55,20 +62,32 @@ def progress_bars() -> Iterator[Callback]:
         yield show
 
 
-def _log_lines(console: Console) -> Callback:
-    due: dict[str, float] = {}
-    began: dict[str, float] = {}
+def log_lines(console: Console, clock: Callable[[], float]) -> Callback:
+    """A progress callback that prints a line per stage with rate and time left, the first one after two seconds."""
+    started: dict[str, float] = {}
+    said: dict[str, float] = {}
 
     def show(what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        start = began.setdefault(what, now)
-        if 0 < done < total and now >= due.get(what, start + 2):
-            rate = done / (now - start)
-            left = (total - done) / rate
-            console.print(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left:,.0f} s left", highlight=False)
-            due[what] = now + 10
+        now = clock()
+        start = started.setdefault(what, now)
+        if done < total and now - start > FIRST_LINE and now - said.get(what, start - BETWEEN_LINES) >= BETWEEN_LINES:
+            console.print(f"{what}: {done:,} of {total:,}{_speed(done, total, now - start)}", highlight=False)
+            said[what] = now
 
     return show
+
+
+def _speed(done: int, total: int, seconds: float) -> str:
+    """The rate so far and the time that the rest takes at it; nothing before the first step.
+
+    >>> _speed(300, 900, 10.0), _speed(0, 900, 10.0)
+    (', 30/s, 0:20 left', '')
+    """
+    if not done:
+        return ""
+    left = round((total - done) * seconds / done)
+    hours = f"{left // 3600}:" if left >= 3600 else ""
+    return f", {done / seconds:,.0f}/s, {hours}{left // 60 % 60:0{2 if hours else 1}d}:{left % 60:02d} left"
 
 
 def show_warnings(facts: Mapping[str, Any]) -> None:
@@ -94,7 +113,9 @@ def show_counts(counts: Mapping[str, int], unit: str) -> None:
 
 
 def show_checks(report: Mapping[str, Any]) -> None:
-    """What the checks found, worst first, and what the labels prefer, each beside its null."""
+    """What the checks found, worst first, and what the labels prefer, each beside its null; warnings go to stderr."""
+    show_notes(report.get("notes", []))
+    show_warnings(report)
     table = Table(box=None, title=f"{report['n_pairs']:,} pairs, worst: {report['severity']}")
     for name in ("check", "severity", "pairs", "share", "example", "fix"):
         table.add_column(name, justify="right" if name in ("pairs", "share") else "left", no_wrap=True)
@@ -120,6 +141,12 @@ def show_checks(report: Mapping[str, Any]) -> None:
         for limit in LIMITS
     )
     Console().print(f"pairs that a limit of tokens drops: {', '.join(over)}", highlight=False, soft_wrap=True)
+
+
+def summary_facts(run: Run) -> dict[str, Any]:
+    """What `show_summary` says, as JSON: the parts of facts.json that answer in short, and where the report is."""
+    facts = json.loads((run.path / "facts.json").read_text(encoding="utf-8"))
+    return {**{name: facts[name] for name in SHORT if name in facts}, "report": str(run.path / "report.html")}
 
 
 def show_summary(run: Run) -> None:

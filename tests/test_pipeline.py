@@ -15,7 +15,7 @@ import pytest
 
 import curate
 from curate import pipeline
-from curate.demo import TOPICS, found_against_planted, sample
+from curate.demo import TOPICS, found_against_planted, planted_words, sample
 from curate.formats import LoadOptions
 from curate.options import DecideOptions
 from curate.run import Run, sha256_of
@@ -70,7 +70,7 @@ def test_an_audit_finds_the_planted_errors(audited, is_wrong):
     from sklearn.metrics import roc_auc_score
 
     assert roc_auc_score(is_wrong, -audited.strength["strength_mean"].to_numpy()) > 0.95
-    line = found_against_planted(audited, is_wrong)
+    line = planted_words(found_against_planted(audited, is_wrong))
     dropped = (audited.decisions["action"] == "drop").to_numpy()
     assert f"precision {is_wrong[dropped].mean():.3f}" in line
     assert f"recall {dropped[is_wrong].mean():.3f}" in line

@@ -1,4 +1,3 @@
-from pathlib import Path
 
 import pytest
 
@@ -70,9 +69,3 @@ def test_every_needed_column_can_be_mapped():
 
 def test_every_rule_is_in_words():
     assert all(form.rule or form.fits([{}]) for form in FORMATS.values())
-
-
-def test_every_format_is_in_the_readme():
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## What it reads")[1].split("\n## ")[0]
-    assert not [name for name in FORMATS if f"`{name}`" not in section]
