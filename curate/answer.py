@@ -1,4 +1,4 @@
-"""The answer of a query as JSON rows, or as a file written whole or not at all."""
+"""A table as an answer: JSON rows, or a file written whole or not at all."""
 
 import json
 import math
@@ -39,13 +39,17 @@ def _json_value(value: Any) -> Any:
 
 
 def refuse_target(
-    path: Path, run_path: Path, overwrite: bool, kinds: Sequence[str] = FILES, option: str = "--to"
+    path: Path, source: Path, overwrite: bool, kinds: Sequence[str] = FILES, option: str = "--to"
 ) -> None:
-    """Refuses a file of another kind than `kinds`, one inside the run folder, and one that exists without `overwrite`."""
+    """Refuses a file of another kind than `kinds`, one that lies in `source` or is it, and one that exists without `overwrite`.
+
+    `source` is what the answer is made from: a run folder, or a file or folder of data.
+    """
     if path.suffix not in kinds:
         raise unknown_choice(f"kind of file in {option} {path}:", path.suffix, kinds)
-    if run_path.resolve() in path.resolve().parents:
-        raise CurateError(f"{path}: is inside the run folder; choose another {option}")
+    if source.resolve() in (path.resolve(), *path.resolve().parents):
+        what = "inside the run folder" if (source / "run.json").is_file() else "part of the data"
+        raise CurateError(f"{path}: is {what}; choose another {option}")
     if path.exists() and not overwrite:
         raise CurateError(f"{path}: exists; choose another {option}, or add --overwrite")
 

@@ -6,7 +6,7 @@ the meaning, the last line what to do.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from curate.intervals import Estimate, cluster_bootstrap
 from curate.pairs import is_tie
 
 CLEARLY = 0.1  # an interval that lies further than this from the null is a warning
+RELIABLE = 0.667  # below it not even tentative conclusions should be drawn (Krippendorff, Content Analysis, 2004)
 FEWEST_PAIRS = 30
 N_FOLDS = 5
 MOST_VALUES = 1000
@@ -107,31 +108,52 @@ def chosen_first(extra: pl.Series) -> pl.Series:
     return (extra.str.json_path_match("$.position_chosen") == "a").alias("is_chosen_first")
 
 
+def bias_severity(estimate: Estimate) -> str:
+    """How bad a share is whose null is one half: none where its interval holds the null.
+
+    >>> [bias_severity(Estimate(0.6, low, 0.7, 99, 99)) for low in (0.49, 0.51, 0.61)]
+    ['none', 'note', 'warning']
+    """
+    if estimate.low <= 0.5 <= estimate.high:
+        return "none"
+    return "warning" if min(abs(estimate.low - 0.5), abs(estimate.high - 0.5)) > CLEARLY else "note"
+
+
+def shortcut_severity(estimate: Estimate) -> str:
+    """The same of a prediction, which is a shortcut only where it is right more often than not.
+
+    >>> shortcut_severity(Estimate(0.3, 0.2, 0.4, 99, 99))
+    'none'
+    """
+    return bias_severity(estimate) if estimate.low > 0.5 else "none"
+
+
 def bias_findings(table: pl.DataFrame) -> list[dict[str, Any]]:
     """The findings on at least 30 pairs that are not ties, as JSON values; `table` is that of the checks."""
     judged = table.filter(~is_tie())
     groups = judged["group"].to_numpy()
     values = judged.select(bias().cast(pl.Float64).alias(bias.__name__) for bias in BIASES)
     found = [_finding(bias.__name__, bias.__doc__ or "", values[bias.__name__].to_numpy(), groups) for bias in BIASES]
-    found += [_finding(f"{name}_shortcut", shortcut_doc(name), right, groups) for name, right in shortcuts(judged)]
+    found += [
+        _finding(f"{name}_shortcut", shortcut_doc(name), right, groups, shortcut_severity)
+        for name, right in shortcuts(judged)
+    ]
     return [finding for finding in (*found, agreement_finding(table)) if finding]
 
 
-def _finding(name: str, doc: str, values: np.ndarray, groups: np.ndarray) -> dict[str, Any] | None:
+def _finding(
+    name: str, doc: str, values: np.ndarray, groups: np.ndarray, severity: Callable[[Estimate], str] = bias_severity
+) -> dict[str, Any] | None:
     """The mean of the values that are not missing, beside a null of one half."""
     is_given = ~np.isnan(values)
     estimate = cluster_bootstrap(values[is_given], groups[is_given])
     if estimate is None or estimate.n_pairs < FEWEST_PAIRS:
         return None
-    is_clear = (
-        min(abs(estimate.low - 0.5), abs(estimate.high - 0.5)) > CLEARLY and not estimate.low < 0.5 < estimate.high
-    )
-    return _facts(name, doc, estimate, 0.5, is_clear)
+    return _facts(name, doc, estimate, 0.5, severity(estimate))
 
 
-def _facts(name: str, doc: str, estimate: Estimate, null: float, is_clear: bool) -> dict[str, Any]:
+def _facts(name: str, doc: str, estimate: Estimate, null: float, severity: str) -> dict[str, Any]:
     meaning, *_, fix = doc.strip().splitlines()
-    severity = "warning" if is_clear else "note"
     about = {"name": name, "severity": severity, "meaning": meaning, "fix": fix.partition(": ")[2]}
     return {**about, **estimate.to_dict(), "null": null, "is_too_narrow": estimate.is_too_narrow}
 
@@ -143,7 +165,10 @@ def agreement_finding(table: pl.DataFrame) -> dict[str, Any] | None:
 
     note: below 0.2 ask more people about each pair; see curate audit for who disagrees
     """
-    return None if alpha is None else _facts("annotator_agreement", doc, alpha, 0.0, alpha.high < 2 * CLEARLY)
+    if alpha is None:
+        return None
+    severity = "warning" if alpha.high < 2 * CLEARLY else "note" if alpha.high < RELIABLE else "none"
+    return _facts("annotator_agreement", doc, alpha, 0.0, severity)
 
 
 def shortcut_doc(name: str) -> str:

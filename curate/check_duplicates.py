@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from curate.check_columns import SIDES, response_uses
-from curate.check_labels import is_contradicted, is_repeated
+from curate.check_labels import equal_but_for_space, is_contradicted, is_repeated
+from curate.run import Progress, no_progress, told
 
 NEAR = 0.9
 PROPOSED = 0.8  # MinHash estimates; what it proposes from here on is measured
@@ -33,7 +34,7 @@ def runs(words: pl.Expr, n: int) -> pl.Expr:
     )
 
 
-def near_leader(texts: pl.Series) -> pl.Series:
+def near_leader(texts: pl.Series, what: str = "texts", progress: Progress = no_progress) -> pl.Series:
     """The number of the first text that each text is nearly the same as; its own where there is none.
 
     Numbers count the distinct texts in order of appearance, so that equal texts have equal numbers.
@@ -43,19 +44,20 @@ def near_leader(texts: pl.Series) -> pl.Series:
     [0, 1, 0, 3, 1]
     """
     distinct = texts.unique(maintain_order=True)
-    leader = _leaders(distinct)
+    tokens = told(_token_lists(distinct), f"near-duplicates: {what}", len(distinct), progress)
+    leader = _leaders(distinct, tokens)
     numbers = pl.DataFrame({"text": distinct, "leader": leader})
     return texts.to_frame("text").join(numbers, on="text", how="left", maintain_order="left", nulls_equal=True)[
         "leader"
     ]
 
 
-def _leaders(distinct: pl.Series) -> np.ndarray:
-    """`near_leader` of texts that are all different, (texts,)."""
+def _leaders(distinct: pl.Series, token_lists: Iterator[list[str]]) -> np.ndarray:
+    """`near_leader` of texts that are all different, (texts,); `token_lists` has those of each."""
     from rensa import RMinHashDeduplicator
 
     index = RMinHashDeduplicator(threshold=PROPOSED, num_perm=PERMUTATIONS, use_lsh=True)
-    is_new = np.array(index.add_pairs((str(i), tokens) for i, tokens in enumerate(_token_lists(distinct))), dtype=bool)
+    is_new = np.array(index.add_pairs((str(i), tokens) for i, tokens in enumerate(token_lists)), dtype=bool)
     leader = np.arange(len(distinct))
     repeated = np.flatnonzero(~is_new)
     for start in range(0, len(repeated), CHUNK):
@@ -84,15 +86,15 @@ def _token_lists(texts: pl.Series) -> Iterator[list[str]]:
         yield from chunk.select(tokens).to_series().to_list()
 
 
-def near_columns(table: pl.DataFrame) -> pl.DataFrame:
+def near_columns(table: pl.DataFrame, progress: Progress = no_progress) -> pl.DataFrame:
     """Numbers that are equal where texts are nearly the same, and what follows from them, one row per pair.
 
     `opening_near`, `prompt_near`, `chosen_near` and `rejected_near`; `chosen_near_prompts` and `rejected_near_prompts`, to
     how many prompts nearly the same response is given.
     """
     n = len(table)
-    prompts = near_leader(pl.concat([table["opening"], table["prompt_text"]]))
-    responses = near_leader(pl.concat([table[f"{side}_text"] for side in SIDES]))
+    prompts = near_leader(pl.concat([table["opening"], table["prompt_text"]]), "prompts", progress)
+    responses = near_leader(pl.concat([table[f"{side}_text"] for side in SIDES]), "responses", progress)
     parts = {"opening": prompts[:n], "prompt": prompts[n:], "chosen": responses[:n], "rejected": responses[n:]}
     near = pl.DataFrame({f"{name}_near": part for name, part in parts.items()})
     return pl.concat([near, response_uses(near.with_columns(table["prompt_key"]), "near")], how="horizontal")
@@ -103,7 +105,10 @@ def near_equal_responses() -> pl.Expr:
 
     note: look whether those words matter, as a number does
     """
-    return (pl.col("chosen_near") == pl.col("rejected_near")) & (pl.col("chosen_key") != pl.col("rejected_key"))
+    is_near_equal = (pl.col("chosen_near") == pl.col("rejected_near")) & (
+        pl.col("chosen_key") != pl.col("rejected_key")
+    )
+    return is_near_equal & ~equal_but_for_space()
 
 
 def near_duplicate_prompt() -> pl.Expr:

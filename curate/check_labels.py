@@ -79,9 +79,11 @@ def score_contradicts_label() -> pl.Expr:
 def equal_scores() -> pl.Expr:
     """The data's own scores of the two responses are equal, so the label was drawn, not given.
 
-    warning: drop the pair, or load it as a tie
+    warning: drop the pair, or leave it the tie that it is read as; where ratings were made into pairs, add --min-gap
     """
-    return (~is_tie() & (pl.col("chosen_score") == pl.col("rejected_score"))).fill_null(False)
+    # the pairs that we made of rated responses are ties, and no label was drawn
+    is_made = pl.col("pair_id").str.contains(r":\d+-\d+$")
+    return (~(is_tie() & is_made) & (pl.col("chosen_score") == pl.col("rejected_score"))).fill_null(False)
 
 
 def repeated_prompt() -> pl.Expr:

@@ -7,6 +7,7 @@ import polars as pl
 
 from curate.check_columns import SIDES
 from curate.pairs import stable_hash, text_of
+from curate.run import Progress, no_progress, told
 
 FEWEST_LETTERS = 40  # shorter texts are guessed wrong
 SURE = 0.9  # the identifier's own probability, of either text
@@ -37,7 +38,7 @@ def language(pairs: pl.DataFrame, sample: int = 500, seed: int = 0) -> dict[str,
     return {"sample_size": len(languages), "english_share": n_english / len(languages) if languages else 1.0}
 
 
-def other_language_column(table: pl.DataFrame) -> pl.Series:
+def other_language_column(table: pl.DataFrame, progress: Progress = no_progress) -> pl.Series:
     """True where a response is in another language than the question, (pairs,); false where either is short, code or unclear.
 
     A question that asks for a translation is not held against the response.
@@ -47,7 +48,7 @@ def other_language_column(table: pl.DataFrame) -> pl.Series:
     judged = texts.select(can_be_judged(pl.col(columns)))
     is_asked = judged["question"] & (judged["chosen_text"] | judged["rejected_text"])
     is_asked &= ~table["question"].str.contains(TRANSLATION)
-    codes = languages(pl.concat([texts.filter(is_asked)[name] for name in columns]).unique())
+    codes = languages(pl.concat([texts.filter(is_asked)[name] for name in columns]).unique(), progress)
     known = texts.with_columns(
         pl.when(is_asked & judged[name]).then(pl.col(name).replace_strict(codes, default=None, return_dtype=pl.String))
         for name in columns
@@ -65,11 +66,12 @@ def can_be_judged(text: pl.Expr) -> pl.Expr:
     return (letters + 2 * characters >= FEWEST_LETTERS) & ~text.str.contains(CODE)
 
 
-def languages(texts: pl.Series) -> dict[str, str | None]:
+def languages(texts: pl.Series, progress: Progress = no_progress) -> dict[str, str | None]:
     """The language of each text as a code, None where it is not clear."""
     is_english = (texts.str.count_matches(ENGLISH) >= FEWEST_ENGLISH) & ~texts.str.contains(OTHER_SCRIPT)
     rest = texts.filter(~is_english).to_list()
-    return dict.fromkeys(texts.filter(is_english).to_list(), "en") | {text: _code(text) for text in rest}
+    codes = {text: _code(text) for text in told(rest, "languages", len(rest), progress)}
+    return dict.fromkeys(texts.filter(is_english).to_list(), "en") | codes
 
 
 def _code(text: str) -> str | None:

@@ -30,9 +30,18 @@ def needs_tokens(pairs: pl.DataFrame, max_tokens: int) -> pl.Series:
 
 
 def length_facts(lengths: pl.DataFrame) -> dict[str, Any]:
-    """How many pairs are over each limit as trainers count them: the prompt with the longer response, without a template.
+    """How many pairs, and which share, are over each limit as trainers count: prompt and longer response, no template.
 
-    A pair whose lengths are null was not asked for: it is under all limits.
+    A trainer with that limit drops this share. A pair whose lengths are null was not asked for: it is under all limits.
+
+    >>> lengths = {"n_prompt_tokens": [9, 600], "n_chosen_tokens": [9, 500], "n_rejected_tokens": [503, 9]}
+    >>> facts = length_facts(pl.DataFrame(lengths))
+    >>> facts["n_over_512_tokens"], facts["over_512_tokens_share"], facts["over_1024_tokens_share"]
+    (1, 0.5, 0.5)
     """
     longest = pl.col("n_prompt_tokens") + pl.max_horizontal("n_chosen_tokens", "n_rejected_tokens")
-    return {f"n_over_{limit}_tokens": int(lengths.select((longest > limit).sum()).item()) for limit in LIMITS}
+    counts = {limit: int(lengths.select((longest > limit).sum()).item()) for limit in LIMITS}
+    return {
+        **{f"n_over_{limit}_tokens": count for limit, count in counts.items()},
+        **{f"over_{limit}_tokens_share": count / len(lengths) for limit, count in counts.items()},
+    }

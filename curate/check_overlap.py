@@ -7,6 +7,7 @@ import polars as pl
 
 from curate.check_columns import SIDES, check_columns
 from curate.check_duplicates import runs, words
+from curate.run import Progress, no_progress
 
 RUN_WORDS = 13  # as in the decontamination of GPT-3 (arXiv 2005.14165, appendix C)
 FEWEST_WORDS = 5  # a shorter text that both have says nothing, unless it is a prompt
@@ -32,29 +33,32 @@ def response_in_other() -> pl.Expr:
 OVERLAP_CHECKS = (prompt_in_other, response_in_other)
 
 
-def overlap_columns(table: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
+def overlap_columns(table: pl.DataFrame, other: pl.DataFrame, progress: Progress = no_progress) -> pl.DataFrame:
     """`is_prompt_in_other` and `is_response_in_other` of each pair of `table`; `other` is a pair table."""
     against = check_columns(other)
     asked, questions = (pl.concat([part["opening"], part["question"]]) for part in (table, against))
-    prompts = seen(asked, questions, 1)
+    prompts = seen(asked, questions, 1, "prompts", progress)
     texts, others = (pl.concat([part[f"{side}_text"] for side in SIDES]) for part in (table, against))
-    responses = seen(texts, others, FEWEST_WORDS)
+    responses = seen(texts, others, FEWEST_WORDS, "responses", progress)
     n = len(table)
     return pl.DataFrame(
         {"is_prompt_in_other": prompts[:n] | prompts[n:], "is_response_in_other": responses[:n] | responses[n:]}
     )
 
 
-def seen(texts: pl.Series, others: pl.Series, fewest_words: int) -> pl.Series:
+def seen(
+    texts: pl.Series, others: pl.Series, fewest_words: int, what: str = "texts", progress: Progress = no_progress
+) -> pl.Series:
     """True for each text that shares a run of 13 words with another one, or all its words where it has fewer.
 
     >>> seen(pl.Series(["How are you?", "Who are you?"]), pl.Series(["how are YOU"]), fewest_words=3).to_list()
     [True, False]
     """
     known = pl.concat([keys["key"] for keys in run_keys(others.unique(), fewest_words)]).unique()
-    found = [
-        keys.filter(pl.col("key").is_in(known.implode()))["text"] for keys in run_keys(texts.unique(), fewest_words)
-    ]
+    own, found = texts.unique(), []
+    for number, keys in enumerate(run_keys(own, fewest_words), start=1):
+        found.append(keys.filter(pl.col("key").is_in(known.implode()))["text"])
+        progress(f"overlap: {what}", min(number * CHUNK, len(own)), len(own))
     return texts.is_in(pl.concat(found).unique().implode())
 
 

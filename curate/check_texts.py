@@ -194,9 +194,9 @@ def prompt_longer_than_limit() -> pl.Expr:
 
 
 def equal_after_truncation() -> pl.Expr:
-    """The responses differ only beyond the token limit, so the models see no difference.
+    """The responses have the same tokens up to the limit, so the models see no difference.
 
-    warning: raise --max-tokens; such a pair is kept as it is
+    warning: raise --max-tokens if the difference lies beyond it; such a pair is kept as it is
     """
     return pl.col("is_equal_after_cut")
 

@@ -17,16 +17,19 @@ from curate.check_labels import LABEL_CHECKS, in_cycle
 from curate.check_language import language, other_language_column
 from curate.check_lengths import length_facts
 from curate.check_overlap import OVERLAP_CHECKS, overlap_columns
+from curate.check_personal import PERSONAL_CHECKS, personal_columns, personal_facts
 from curate.check_texts import TEXT_CHECKS
-from curate.options import FeatureOptions
+from curate.options import CheckOptions, FeatureOptions
+from curate.run import Progress, no_progress
 
 Check = Callable[[], pl.Expr]
 
 SEVERITIES = ("error", "warning", "note")
 EXIT_CODES = {"none": 0, "note": 0, "warning": 3, "error": 4}  # 1 and 2 are taken: our bug, and what cannot be read
 CHECKS: tuple[Check, ...] = (*LABEL_CHECKS, *TEXT_CHECKS)
-ALL_CHECKS: tuple[Check, ...] = (*CHECKS, *NEAR_CHECKS, *OVERLAP_CHECKS)
+ALL_CHECKS: tuple[Check, ...] = (*CHECKS, *NEAR_CHECKS, *OVERLAP_CHECKS, *PERSONAL_CHECKS)
 MOSTLY = 0.5
+MOST_EXAMPLES = 5
 
 
 def meanings() -> dict[str, str]:
@@ -49,33 +52,39 @@ def _lines(check: Check) -> list[str]:
 
 
 def check_table(
-    pairs: pl.DataFrame, token_lengths: pl.DataFrame, near: bool = True, other: pl.DataFrame | None = None
+    pairs: pl.DataFrame,
+    token_lengths: pl.DataFrame,
+    checking: CheckOptions = CheckOptions(),
+    other: pl.DataFrame | None = None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Everything that a check looks at, one row per pair in the order of `pairs`.
 
-    `token_lengths` has a row for each pair in the same order. Without `near` no near-duplicates are looked for; `other` is
-    the pair table of another file, to compare with.
+    `token_lengths` has a row for each pair in the same order. `checking` says whether near-duplicates and personal data
+    are looked for; `other` is the pair table of the file to compare with.
     """
     assert pairs["pair_id"].equals(token_lengths["pair_id"]), "token lengths of other pairs"
     table = check_columns(pairs)
     parts = [table, token_lengths.drop("pair_id"), response_uses(table), own_scores(pairs)]
-    parts += [near_columns(table)] if near else []
-    parts += [] if other is None else [overlap_columns(table, other)]
+    parts += [near_columns(table, progress)] if checking.near else []
+    parts += [] if other is None else [overlap_columns(table, other, progress)]
+    parts += [personal_columns(table, progress)] if checking.pii else []
     whole = pl.concat(parts, how="horizontal")
-    return whole.with_columns(in_cycle(table), other_language_column(table), chosen_first(pairs["extra"]))
+    return whole.with_columns(in_cycle(table), other_language_column(table, progress), chosen_first(pairs["extra"]))
 
 
 def run_checks(table: pl.DataFrame) -> pl.DataFrame:
     """Every check whose columns are there, of every pair: `pair_id` and one boolean per check."""
     near = NEAR_CHECKS if "chosen_near" in table.columns else ()
     overlap = OVERLAP_CHECKS if "is_prompt_in_other" in table.columns else ()
-    found = (check().alias(check.__name__) for check in (*CHECKS, *near, *overlap))
+    personal = PERSONAL_CHECKS if "has_email" in table.columns else ()
+    found = (check().alias(check.__name__) for check in (*CHECKS, *near, *overlap, *personal))
     return table.lazy().select("pair_id", *found).collect()
 
 
 def checks(pairs: pl.DataFrame, token_lengths: pl.DataFrame) -> pl.DataFrame:
     """Every check of every pair, near-duplicates aside: `pair_id` and one boolean per check, in the order of `pairs`."""
-    return run_checks(check_table(pairs, token_lengths, near=False))
+    return run_checks(check_table(pairs, token_lengths, CheckOptions(near=False)))
 
 
 def check_facts(table: pl.DataFrame, checked: pl.DataFrame, options: FeatureOptions) -> dict[str, Any]:
@@ -88,13 +97,14 @@ def check_facts(table: pl.DataFrame, checked: pl.DataFrame, options: FeatureOpti
         "n_pairs": len(table),
         "counts": {name: int(checked[name].sum()) for name in names},
         **{what: {name: of[name] for name in names} for what, of in _about().items()},
-        "examples": {name: first for name in names if (first := _first(checked, name))},
+        "examples": {name: ids for name in names if (ids := examples(checked, name))},
         "biases": bias_findings(table),
         "language": language(table),
         "max_tokens": options.max_tokens,
         "n_prompts_cut": int(table["is_prompt_cut"].sum()),
         "n_responses_cut": int(table["is_response_cut"].sum()),
         **length_facts(table),
+        **personal_facts(table),
     }
     return {**facts, "warnings": _warnings(facts, len(table), options)}
 
@@ -103,10 +113,26 @@ def _about() -> dict[str, dict[str, str]]:
     return {"meanings": meanings(), "severities": severities(), "fixes": fixes()}
 
 
-def _first(checked: pl.DataFrame, name: str) -> str | None:
-    """The id of the first pair that a check has found."""
-    position = checked[name].arg_max()
-    return str(checked["pair_id"][position]) if position is not None and checked[name][position] else None
+def examples(checked: pl.DataFrame, name: str) -> list[str]:
+    """The ids of the first pairs that a check has found."""
+    return checked.lazy().filter(name).select("pair_id").head(MOST_EXAMPLES).collect()["pair_id"].to_list()
+
+
+def findings(checked: pl.DataFrame) -> pl.DataFrame:
+    """One row per finding, in the order of the pairs: `pair_id`, `check` and `severity`.
+
+    >>> table = pl.DataFrame({"pair_id": ["a", "b"], "refusal": [False, True], "empty_response": [True, True]})
+    >>> findings(table).rows()
+    [('a', 'empty_response', 'error'), ('b', 'refusal', 'note'), ('b', 'empty_response', 'error')]
+    """
+    numbered = checked.with_row_index("row")
+    severity = severities()
+    parts = [
+        numbered.filter(name).select("row", "pair_id", check=pl.lit(name), severity=pl.lit(severity[name]))
+        for name in checked.columns
+        if name != "pair_id"
+    ]
+    return pl.concat(parts).sort("row", maintain_order=True).drop("row")
 
 
 def report_of(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +143,7 @@ def report_of(facts: Mapping[str, Any]) -> dict[str, Any]:
             "severity": facts["severities"][name],
             "n_pairs": count,
             "share": count / facts["n_pairs"],
-            "example": facts["examples"][name],
+            "examples": facts["examples"][name],
             "meaning": facts["meanings"][name],
             "fix": facts["fixes"][name],
         }

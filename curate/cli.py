@@ -33,6 +33,7 @@ from curate.terminal import (
     show_comparison,
     show_counts,
     show_evaluation,
+    show_notes,
     show_policies,
     show_summary,
     show_table,
@@ -100,8 +101,7 @@ def load(
 
 def _show_loaded(facts: Mapping[str, Any], out: Path) -> None:
     typer.echo(f"{facts['n_pairs']:,} pairs on {facts['n_groups']:,} prompts read as {facts['format']} into {out}")
-    for note in facts["notes"]:
-        typer.echo(f"note: {printable(note)}", err=True)
+    show_notes(facts["notes"])
 
 
 @command(app, LOOK)
@@ -111,20 +111,30 @@ def check(
     features: FeatureOptions,
     checking: CheckOptions,
     progress: Progress,
-    overwrite: Overwrite = False,  # noqa: ARG001
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="write every finding (pair_id, check, severity) to this .csv, .jsonl or .parquet"),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> Answer:
     """Run the data checks alone, without any model: empty, identical, duplicate, contradicting, truncated, biased ...
 
     Exit code for CI: 0 nothing worse than notes, 3 warnings, 4 errors (2: the data cannot be read). A run folder gets its
     checks.parquet and exits with 0.
     """
-    from curate.checks import EXIT_CODES, report_of
+    from curate.answer import refuse_target, write_table
+    from curate.checks import EXIT_CODES, findings, report_of
 
     is_run = (Path(data) / "run.json").is_file()
+    if to:
+        refuse_target(to, Path(data), overwrite)
     if is_run:
-        facts = pipeline.check(Run.open(data), features, progress, checking).stage("check")["facts"]
+        run = pipeline.check(Run.open(data), features, progress, checking)
+        table, facts = run.read("checks"), run.stage("check")["facts"]
     else:
-        facts = pipeline.check_data(data, reading, features, checking, progress)
+        table, facts = pipeline.checked_data(data, reading, features, checking, progress)
+    if to:
+        write_table(findings(table), to)
     found = report_of(facts)
     exit_code = 0 if is_run else EXIT_CODES[found["severity"]]
     return Answer(found, lambda: show_checks(found), exit_code)

@@ -7,10 +7,11 @@ rows. A line that cannot be read ends the reading with one error that names it: 
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import polars as pl
 import pyarrow as pa
@@ -21,9 +22,41 @@ from curate.errors import CurateError
 
 Row = dict[str, Any]
 PlacedRow = tuple[str, Row]
+Part = TypeVar("Part")
 
 COMPRESSIONS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("zstd", b"\x28\xb5\x2f\xfd")}
 BATCH_ROWS = 2048  # rows of a parquet or arrow file that are Python objects at one time
+
+
+class Meter:
+    """How many bytes of some files have been read, as they lie there: of a compressed file the compressed ones."""
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self.total = sum(path.stat().st_size for path in paths if path.is_file())
+        self.before = 0  # of the files that have been read
+        self.size = 0  # of the one that is being read
+        self.share: Callable[[], float] = float  # how much of that one
+
+    @property
+    def done(self) -> int:
+        """Bytes read so far."""
+        return self.before + int(self.size * self.share())
+
+    def begin(self, size: int, position: Callable[[], int]) -> None:
+        """The next file is read, from beginning to end unless its reader says what to follow."""
+        self.size, self.share = size, lambda: position() / size
+
+    def follow(self, parts: Iterable[Part], n_parts: int) -> Iterator[Part]:
+        """The parts of a file that is not read from beginning to end; how many have come is how much of it was read."""
+        number = 0
+        self.share = lambda: number / n_parts
+        for part in parts:
+            number += 1
+            yield part
+
+    def end(self) -> None:
+        """The file has been read."""
+        self.before, self.size, self.share = self.before + self.size, 0, float
 
 
 def kind_of(path: Path) -> str:
@@ -51,19 +84,24 @@ def source_name(path: Path) -> str:
     return name
 
 
-def file_rows(path: Path) -> Generator[PlacedRow, None, None]:
-    """Each row of a file with its place; refuses unknown kinds, damaged files and files without a row."""
-    kind = kind_of(path)
+def file_rows(path: Path, meter: Meter | None = None) -> Generator[PlacedRow, None, None]:
+    """Each row of a file with its place; refuses unknown kinds, damaged files and files without a row.
+
+    `meter` is told how much of the file has been read.
+    """
+    kind, meter = kind_of(path), meter or Meter()
     if not path.exists():
         raise CurateError(f"{path}: no such file; check the path")
     if not kind:
         raise CurateError(f"{path}: unknown kind of file; expected {', '.join(KINDS)}, plain or with .gz or .zst")
     n_rows = 0
     try:
-        with open_plain(path) as stream:
-            for place, row in KINDS[kind](stream, path):
+        with open_file(path) as file, plain(file, path) as stream:
+            meter.begin(path.stat().st_size, file.tell)
+            for place, row in KINDS[kind](stream, path, meter):
                 yield f"{path}: {place}", row
                 n_rows += 1
+            meter.end()
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise CurateError(f"{path}: damaged or cut short ({reason}); fetch or write it again") from None
@@ -71,22 +109,26 @@ def file_rows(path: Path) -> Generator[PlacedRow, None, None]:
         raise CurateError(f"{path}: holds no rows; expected at least one pair")
 
 
-def open_plain(path: Path) -> BinaryIO:
-    """A file's decompressed bytes as a stream; the first bytes decide, and must agree with a .gz or .zst suffix."""
+def open_file(path: Path) -> io.BufferedReader:
+    """A file's bytes as a stream."""
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
+        return path.open("rb")
     except OSError as error:
         raise CurateError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+
+
+def plain(file: io.BufferedReader, path: Path) -> BinaryIO:
+    """A file's decompressed bytes as a stream; the first bytes decide, and must agree with a .gz or .zst suffix."""
+    start = file.peek(4)
     if not start:
         raise CurateError(f"{path}: empty file; expected at least one pair")
     suffix = path.suffix.lower()
     for known, (compression, magic) in COMPRESSIONS.items():
         if start.startswith(magic):
-            return buffered(pa.input_stream(str(path), compression=compression))
+            return buffered(pa.CompressedInputStream(file, compression))
         if suffix == known:
             raise CurateError(f"{path}: named {known} but not {compression} data; remove {known} from its name")
-    return path.open("rb")
+    return file
 
 
 def buffered(stream: pa.NativeFile) -> BinaryIO:
@@ -131,7 +173,7 @@ def as_row(value: Any, path: Path, place: str) -> Row:
     return value
 
 
-def json_lines(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
+def json_lines(stream: Iterable[bytes], path: Path, _meter: Meter) -> Iterator[PlacedRow]:
     """One JSON object per line."""
     row = 0
     for line, data in enumerate(stream, start=1):
@@ -143,30 +185,39 @@ def json_lines(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
         row += 1
 
 
-def json_list(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+def json_list(stream: BinaryIO, path: Path, meter: Meter) -> Iterator[PlacedRow]:
     """A JSON list of objects, or ICAI's annotated pairs; another .json file that begins with an object is JSON lines."""
     data = stream.read()
     text = decode(data, path, 1)
     if text.lstrip().startswith("["):
         values = parse_json(text, path, 1)
-    elif (values := comparisons(text)) is None:
-        yield from json_lines(io.BytesIO(data), path)
+    elif (values := comparisons(whole := single_object(text))) is None:
+        if whole and all(isinstance(value, list) for value in whole.values()):
+            raise CurateError(
+                f"{path}: is one object of lists ({', '.join(map(str, whole))}); expected a list of objects, one per pair"
+            )
+        yield from meter.follow(json_lines(io.BytesIO(data), path, meter), data.count(b"\n") + 1)
         return
-    for row, value in enumerate(values):
+    for row, value in enumerate(meter.follow(values, len(values))):
         yield f"row {row}", as_row(value, path, f"row {row}")
 
 
-def comparisons(text: str) -> list[Any] | None:
-    """The comparisons of ICAI's annotated pairs (one object), each with the file's annotators; None for other text.
-
-    >>> comparisons('{"metadata": {"default_annotator": "ann"}, "comparisons": [{"id": 1}]}')
-    [{'id': 1, 'default_annotator': 'ann', 'annotators': {}}]
-    """
+def single_object(text: str) -> dict[str, Any] | None:
+    """The object that is all of a JSON text; None for other text."""
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(whole, dict) or not isinstance(whole.get("comparisons"), list):
+    return whole if isinstance(whole, dict) else None
+
+
+def comparisons(whole: dict[str, Any] | None) -> list[Any] | None:
+    """The comparisons of ICAI's annotated pairs, each with the file's annotators; None for another object.
+
+    >>> comparisons({"metadata": {"default_annotator": "ann"}, "comparisons": [{"id": 1}]})
+    [{'id': 1, 'default_annotator': 'ann', 'annotators': {}}]
+    """
+    if whole is None or not isinstance(whole.get("comparisons"), list):
         return None
     metadata = whole.get("metadata")
     default = metadata.get("default_annotator") if isinstance(metadata, dict) else None
@@ -174,13 +225,15 @@ def comparisons(text: str) -> list[Any] | None:
     return [{**entry, **shared} if isinstance(entry, dict) else entry for entry in whole["comparisons"]]
 
 
-def csv_rows(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
+def csv_rows(stream: Iterable[bytes], path: Path, _meter: Meter) -> Iterator[PlacedRow]:
     """A comma-separated table with a header; every cell is text, numbers and lists are read from it later."""
     lines = (decode(data, path, line) for line, data in enumerate(stream, start=1))
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default refuses responses over 128 KiB
     reader = csv.reader(lines, strict=True)
     try:
         header = next(reader, [])
+        if len(header) == 1 and (mark := re.search("[;\t|]", header[0])):
+            raise CurateError(f"{path}: the header has {mark[0]!r} and no comma; separate the columns by commas")
         if len(set(header)) < len(header):
             raise CurateError(f"{path}: a column name is there twice: {', '.join(header)}; rename one")
         for row, cells in enumerate(cells for cells in reader if cells):
@@ -196,13 +249,14 @@ def csv_rows(stream: Iterable[bytes], path: Path) -> Iterator[PlacedRow]:
         csv.field_size_limit(limit)
 
 
-def parquet_rows(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+def parquet_rows(stream: BinaryIO, path: Path, meter: Meter) -> Iterator[PlacedRow]:
     """A parquet file, a few thousand rows in memory at a time."""
     file = pa.parquet.ParquetFile(seekable(stream))
-    yield from batch_rows(file.iter_batches(batch_size=BATCH_ROWS), path)
+    rows = batch_rows(file.iter_batches(batch_size=BATCH_ROWS), path)
+    yield from meter.follow(rows, file.metadata.num_rows)
 
 
-def arrow_rows(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
+def arrow_rows(stream: BinaryIO, path: Path, meter: Meter) -> Iterator[PlacedRow]:
     """An arrow file, or the arrow stream that `datasets` writes."""
     source = seekable(stream)
     try:
@@ -211,7 +265,8 @@ def arrow_rows(stream: BinaryIO, path: Path) -> Iterator[PlacedRow]:
         source.seek(0)
         yield from batch_rows(pa.ipc.open_stream(source), path)
         return
-    yield from batch_rows((file.get_batch(number) for number in range(file.num_record_batches)), path)
+    batches = (file.get_batch(number) for number in range(file.num_record_batches))
+    yield from batch_rows(meter.follow(batches, file.num_record_batches), path)
 
 
 def seekable(stream: BinaryIO) -> BinaryIO:
@@ -242,7 +297,7 @@ def column_names(fields: Iterable[pa.Field]) -> list[str]:
     return names
 
 
-Reader = Callable[[Any, Path], Iterator[PlacedRow]]
+Reader = Callable[[Any, Path, Meter], Iterator[PlacedRow]]
 KINDS: dict[str, Reader] = {
     ".jsonl": json_lines,
     ".ndjson": json_lines,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 
 import orjson
 import polars as pl
@@ -22,6 +22,7 @@ from curate.pairs import PAIR_SCHEMA, heldout_groups, prompt_group
 from curate.ranked import PAIRS, GivenResponses, chosen_places, ranked_pairs
 from curate.recognise import FORMATS, columns_of, explain, recognise
 from curate.rows import GivenRow, column_mapping, given_rows, placed_error, placed_json, renamed
+from curate.run import Progress, no_progress
 from curate.schemas import GivenPair
 from curate.sources import Data, Source, open_source
 
@@ -88,7 +89,7 @@ class Loaded:
     n_score_lists: int = 0
 
 
-def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
+def read_pairs(data: "Data", options: LoadOptions = LoadOptions(), progress: Progress = no_progress) -> Loaded:
     """The pairs of a file, a folder of shards, a hub id, or a polars, pandas or `datasets` table, in its order.
 
     Raises CurateError with the place of the first row that cannot be read; no row is skipped. Rated and ranked responses
@@ -99,7 +100,7 @@ def read_pairs(data: "Data", options: LoadOptions = LoadOptions()) -> Loaded:
     yours = column_mapping(options.columns)
     source = open_source(data, options.split)
     with closing(source.rows):
-        return _loaded(source, yours, options)
+        return _loaded(source, yours, options, progress)
 
 
 def explain_format(data: "Data", options: ReadOptions = ReadOptions()) -> list[str]:
@@ -113,12 +114,12 @@ def explain_format(data: "Data", options: ReadOptions = ReadOptions()) -> list[s
     return [f"{source.name}:{source.split}", *explain([renamed(row, ours) for row in rows], options.format)]
 
 
-def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions) -> Loaded:
+def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions, progress: Progress) -> Loaded:
     """The pair table of a source's rows, a chunk at a time."""
     first = list(islice(source.rows, FIRST_ROWS))
     name = format_of(source, first, yours, options.format)
     form, seen = FORMATS[name], Counter[str]()
-    given = given_rows(chain(first, source.rows), form, yours, source.is_untyped, seen)
+    given = given_rows(source.watched(first, progress), form, yours, source.is_untyped, seen)
     pairs = as_pairs(by_prompt(given) if form.is_by_prompt else given, name, options, seen)
     chunks = [pair_table(chunk, source) for chunk in iter(lambda: list(islice(pairs, CHUNK_ROWS)), [])]
     if not chunks:
@@ -129,6 +130,7 @@ def _loaded(source: Source, yours: Mapping[str, str], options: LoadOptions) -> L
     table = pl.concat(chunks, rechunk=True)
     heldout = heldout_groups(table["group"], options.heldout_share, options.seed)
     table = table.with_columns(is_heldout=pl.col("group").is_in(heldout))
+    seen["no prompt"] = int((table["prompt"].list.len() == 0).sum())
     notes = [*source.notes, *notes_of(seen, options)]
     as_given = "standard" if seen["text rows"] == seen["rows"] else "conversational"
     n_members = n_score_lists(table) if name == "strength" and options.score_lists else 0
@@ -149,6 +151,7 @@ def notes_of(seen: Mapping[str, int], options: ReadOptions) -> list[str]:
         f"(--pairs {options.pairs}: {PAIRS[options.pairs]})",
         "close pairs": f"pairs whose ratings are less than --min-gap {options.min_gap:g} apart are left out",
         "single responses": "prompts with fewer than two responses give no pair",
+        "no prompt": "pairs have no prompt; if a column holds it under another name: --columns prompt=NAME",
     }
     return [f"{seen[name]:,} {sentence}" for name, sentence in sentences.items() if seen[name]]
 

@@ -49,7 +49,9 @@ def cluster_bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> 
     position, n_groups = clusters(groups)
     sums = np.bincount(position, weights=values.astype(np.float64))
     sizes = np.bincount(position).astype(np.float64)
-    means = np.array([times @ sums / (times @ sizes) for times in resamples(len(sums), seed)])
+    # einsum, because a product of whole numbers with floats by @ takes five times as long
+    sums_and_sizes = ((np.einsum("i,i", times, part) for part in (sums, sizes)) for times in resamples(len(sums), seed))
+    means = np.array([total / n for total, n in sums_and_sizes])
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high), len(values), n_groups)
 

@@ -1,6 +1,7 @@
 """The options of the stages that need numpy or torch, here so that the command line can show them without loading either."""
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from math import inf
 from typing import Any
 
@@ -30,6 +31,7 @@ TRAIN_CHOICES = {
     "contrastive_on": ("responses", "differences"),
     "schedule": ("linear", "cosine", "inverse_sqrt", "constant"),
 }
+PII_LIBRARIES = ("phonenumbers", "stdnum")
 COMBINATIONS = ("mean", "weighted", "min", "mean-std")
 
 # Two layers before the last; the response read after its prompt, and read alone: benchmarks/results/heads.md
@@ -56,6 +58,18 @@ class CheckOptions:
         default=None,
         metadata={"help": "also look for overlap with this file, folder or hub id (a test set, a benchmark)"},
     )
+    pii: bool = field(
+        default=False,
+        metadata={
+            "help": "also look for personal data (addresses, phone, card, account, identity numbers); "
+            'needs: pip install "prefcurate[pii]"'
+        },
+    )
+
+    def __post_init__(self) -> None:
+        missing = [name for name in PII_LIBRARIES if self.pii and find_spec(name) is None]
+        if missing:
+            raise CurateError(f'--pii: {missing[0]} is not installed; type: pip install "prefcurate[pii]"')
 
 
 @dataclass(frozen=True)

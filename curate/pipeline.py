@@ -53,7 +53,7 @@ def load(
     out: str | os.PathLike[str],
     options: LoadOptions = LoadOptions(),
     overwrite: bool = False,
-    progress: Progress = no_progress,  # noqa: ARG001
+    progress: Progress = no_progress,
 ) -> Run:
     """Read a preference dataset into the run folder `out` (pairs.parquet); nothing is written if a row is bad.
 
@@ -69,7 +69,7 @@ def load(
         and run.is_fresh("load", asdict(options))
     ):
         return run
-    loaded = read_pairs(data, options)
+    loaded = read_pairs(data, options, progress)
     fingerprint = fingerprint or _table_fingerprint(loaded.pairs)
     if not is_beyond_repair:
         _refuse_foreign_run(run, fingerprint, overwrite)
@@ -146,7 +146,8 @@ def check(
     against = (
         {"against": checking.against, "other": _fingerprint(checking.against, "train")} if checking.against else {}
     )
-    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, "near": checking.near, **against}
+    looked_for = {"near": checking.near, **({"pii": True} if checking.pii else {}), **against}
+    used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, **looked_for}
     if run.is_fresh("check", used):
         return run
     pairs = run.read("pairs")
@@ -165,9 +166,21 @@ def check_data(
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Run every data check on a dataset and return what was found, as JSON values; no model is run, nothing is written."""
-    pairs = _all_pairs(data, reading)
-    facts = _checked(pairs, options, checking, progress)[1]
-    return {"n_groups": pairs["group"].n_unique(), **facts}
+    return checked_data(data, reading, options, checking, progress)[1]
+
+
+def checked_data(
+    data: Data,
+    reading: ReadOptions = ReadOptions(),
+    options: FeatureOptions = FeatureOptions(),
+    checking: CheckOptions = CheckOptions(),
+    progress: Progress = no_progress,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The same, after the table of it: `pair_id` and one boolean per check, in the order of the dataset."""
+    loaded = _read_all(data, reading, progress)
+    table, facts = _checked(loaded.pairs, options, checking, progress)
+    about = {"format": loaded.format, "notes": loaded.notes, "n_groups": loaded.pairs["group"].n_unique()}
+    return table, {**about, **facts}
 
 
 def _checked(
@@ -177,12 +190,13 @@ def _checked(
     from curate import checks as checks_stage
     from curate.check_overlap import overlap_facts
 
-    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions())
+    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
+    lengths = _token_lengths(pairs, options, progress)
+    table = checks_stage.check_table(pairs, lengths, checking, other, progress)
     progress("check", 0, len(pairs))
-    table = checks_stage.check_table(pairs, _token_lengths(pairs, options, progress), checking.near, other)
     checked = checks_stage.run_checks(table)
-    facts = checks_stage.check_facts(table, checked, options)
     progress("check", len(pairs), len(pairs))
+    facts = checks_stage.check_facts(table, checked, options)
     return checked, facts | ({} if other is None else {"against": overlap_facts(table, other, str(checking.against))})
 
 
@@ -363,7 +377,7 @@ def audit(
 
     load_options, vote_options, decide_options = options_from(options, LoadOptions, VoteOptions, DecideOptions)
     _refuse_before_work(vote_options, decide_options)
-    run = load(data, out, load_options, overwrite)
+    run = load(data, out, load_options, overwrite, progress)
     _refuse_given_votes(run, decide_options.chosen, decide_options.verified is not None)
     if decide_options.verified is not None:
         read_verified(Path(decide_options.verified), run.read("pairs"))  # refused before the long stages
@@ -480,7 +494,7 @@ def retrain(
 
     facts = run.stage("decide")["facts"]
     _refuse_foreign_folder(Path(to), overwrite, "comparison.json")
-    test_pairs = None if test is None else _all_pairs(test, ReadOptions())
+    test_pairs = None if test is None else _all_pairs(test, ReadOptions(), progress)
     is_raw_margin = facts["margin"] == "raw"
     return retrain_pairs(
         run.read("pairs"),
@@ -494,9 +508,19 @@ def retrain(
     )
 
 
-def _all_pairs(data: Data, reading: ReadOptions) -> pl.DataFrame:
-    """The pairs of a dataset that is only judged, so that nothing of it is held out."""
-    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0)).pairs
+def _all_pairs(data: Data, reading: ReadOptions, progress: Progress = no_progress) -> pl.DataFrame:
+    """The pairs of a dataset that is only judged."""
+    return _read_all(data, reading, progress).pairs
+
+
+def _read_all(data: Data, reading: ReadOptions, progress: Progress) -> Loaded:
+    """A dataset that is only judged, so that nothing of it is held out."""
+    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0), progress)
+
+
+def _of_other(progress: Progress) -> Progress:
+    """Progress with the file that is compared with, under names of its own."""
+    return lambda what, done, total: progress(f"compared with: {what}", done, total)
 
 
 def sql(run: Run, statement: str) -> pl.DataFrame:
@@ -590,7 +614,7 @@ def score(
         scoring.weights_of(len(models))
     if not others and scoring.combine != "mean":
         raise CurateError(f"--combine {scoring.combine}: one model has nothing to combine; add --with MODEL2")
-    pairs = _all_pairs(data, reading)
+    pairs = _all_pairs(data, reading, progress)
     table = (
         score_together(models, pairs, scoring, progress)
         if others
@@ -616,7 +640,7 @@ def evaluate(
     from rm_ensemble.evaluate import evaluate_scores
     from rm_ensemble.slices import slice_metrics, slicings, subset_means
 
-    pairs = _all_pairs(data, reading)
+    pairs = _all_pairs(data, reading, progress)
     sliced = slicings(pairs, by)  # an unknown column is refused before anything is scored
     scores = score_pairs(Path(model), pairs, progress)
     return {
@@ -628,6 +652,6 @@ def evaluate(
 
 
 __all__ = [
-    "audit", "check", "check_data", "compare", "decide", "diff", "diff_page", "evaluate", "explain", "export", "load", "push",
-    "report", "retrain", "sample", "score", "sql", "strength", "vote",
+    "audit", "check", "check_data", "checked_data", "compare", "decide", "diff", "diff_page", "evaluate", "explain", "export",
+    "load", "push", "report", "retrain", "sample", "score", "sql", "strength", "vote",
 ]  # fmt: skip

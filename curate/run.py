@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 from filelock import FileLock, Timeout
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from curate.diff import Diff
 
 FORMAT_VERSION = 1
+TOLD = 1000  # progress is told after so many items
+Item = TypeVar("Item")
 STAGES = ("load", "check", "vote", "strength", "decide", "report")
 AFTER = {
     "load": (),
@@ -313,3 +315,17 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """The progress callback of library calls: silent."""
+
+
+def told(items: Iterable[Item], what: str, total: int, progress: Progress) -> Iterator[Item]:
+    """The items; progress is told of every thousandth and of the last.
+
+    >>> list(told("ab", "letters", 2, print))
+    letters 2 2
+    ['a', 'b']
+    """
+    for number, item in enumerate(items, start=1):
+        if number % TOLD == 0:
+            progress(what, number, total)
+        yield item
+    progress(what, total, total)

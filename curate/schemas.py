@@ -32,6 +32,7 @@ RATINGS = (
     ("chosen_rating", "rejected_rating"),
     ("chosen_score", "rejected_score"),
     ("chosen-rating", "rejected-rating"),
+    ("rating_chosen", "rating_rejected"),
 )
 
 

@@ -3,15 +3,17 @@
 import math
 import os
 import re
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sized
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
 from curate.errors import CurateError
-from curate.files import BATCH_ROWS, PlacedRow, batch_rows, file_rows, kind_of, source_name
+from curate.files import BATCH_ROWS, Meter, PlacedRow, batch_rows, file_rows, kind_of, source_name
+from curate.run import TOLD, Progress
 
 if TYPE_CHECKING:
     import datasets
@@ -32,6 +34,25 @@ class Source:
     split: str
     rows: Generator[PlacedRow, None, None]  # closing it closes the file that is being read
     is_untyped: bool = False  # every cell is text (CSV)
+    n_rows: int | None = None  # None where only reading tells
+    meter: Meter = field(default_factory=Meter)  # of the files, where there are any
+
+    def watched(self, first: list[PlacedRow], progress: Progress) -> Iterator[PlacedRow]:
+        """The first rows and the rest; how much has been read is told now and then, in rows if their number is known."""
+        number = 0
+        for number, placed in enumerate(chain(first, self.rows), start=1):
+            if number % TOLD == 0:
+                self.tell(number, progress)
+            yield placed
+        self.tell(number, progress)
+
+    def tell(self, number: int, progress: Progress) -> None:
+        """Report that so many rows have been read; silent on a stream whose end is not known."""
+        if self.n_rows is not None:
+            progress("read rows", number, self.n_rows)
+        elif self.meter.total:
+            progress("read kB", self.meter.done // 1000, self.meter.total // 1000)
+
     notes: tuple[str, ...] = ()
 
 
@@ -46,7 +67,8 @@ def open_source(data: "Data", split: str) -> Source:
     is_local = path.exists() or path.parent.is_dir() or kind_of(path)
     if hub_id and not is_local:
         return hub_source(hub_id, split)
-    return Source(source_name(path), split, file_rows(path), is_untyped=kind_of(path) == ".csv")
+    meter = Meter([path])
+    return Source(source_name(path), split, file_rows(path, meter), is_untyped=kind_of(path) == ".csv", meter=meter)
 
 
 def folder_source(folder: Path, split: str) -> Source:
@@ -66,8 +88,9 @@ def folder_source(folder: Path, split: str) -> Source:
         raise CurateError(f"{folder}: holds files of several kinds ({', '.join(kinds)}); name one file")
     left_out = [file.name for file in found if file not in files]
     notes = (f"left out as another split than {split}: {', '.join(left_out)}",) if left_out else ()
-    rows = (row for file in files for row in file_rows(file))
-    return Source(source_name(folder), split, rows, is_untyped=kinds == [".csv"], notes=notes)
+    meter = Meter(files)
+    rows = (row for file in files for row in file_rows(file, meter))
+    return Source(source_name(folder), split, rows, is_untyped=kinds == [".csv"], notes=notes, meter=meter)
 
 
 def files_of_rows(folder: Path, split: str) -> list[Path]:
@@ -114,7 +137,7 @@ def hub_source(hub_id: re.Match[str], split: str) -> Source:
             f"{hub_id[0]}: no such file or folder here, and the Hub did not give it ({reason}); "
             "check the path, or ORG/NAME[:CONFIG][:SPLIT] and the network"
         ) from None
-    return Source(name, split, dataset_rows(dataset, name))
+    return Source(name, split, dataset_rows(dataset, name), n_rows=len(dataset))
 
 
 def table_source(data: Any, split: str) -> Source:
@@ -123,15 +146,16 @@ def table_source(data: Any, split: str) -> Source:
     if isinstance(data, pl.LazyFrame):
         data = data.collect()
     if isinstance(data, pl.DataFrame):
-        return Source("data", split, polars_rows(data))
+        return Source("data", split, polars_rows(data), n_rows=len(data))
     if library == "pandas":
-        return Source("data", split, pandas_rows(data))
+        return Source("data", split, pandas_rows(data), n_rows=len(data))
     if library == "datasets":
         if isinstance(data, dict):
             if split not in data:
                 raise CurateError(f"data: no split {split!r}; choose one of {', '.join(data)} with split=")
             data = data[split]
-        return Source("data", split, dataset_rows(data, "data"))
+        n_rows = len(data) if isinstance(data, Sized) else None  # a streamed one has no length
+        return Source("data", split, dataset_rows(data, "data"), n_rows=n_rows)
     raise CurateError(
         f"data is {type(data).__name__}; expected a path, a hub id, or a polars, pandas or datasets table"
     )

@@ -96,6 +96,12 @@ def show_warnings(facts: Mapping[str, Any]) -> None:
         print(f"warning: {printable(warning)}", file=sys.stderr)
 
 
+def show_notes(notes: Sequence[str]) -> None:
+    """What reading showed, on stderr."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
 def show_counts(counts: Mapping[str, int], unit: str) -> None:
     """A two-column table of names and counts."""
     table = Table(box=None, show_header=False)
@@ -108,13 +114,16 @@ def show_counts(counts: Mapping[str, int], unit: str) -> None:
 
 def show_checks(report: Mapping[str, Any]) -> None:
     """What the checks found, worst first, and what the labels prefer, each beside its null; warnings go to stderr."""
+    show_notes(report.get("notes", []))
     show_warnings(report)
     table = Table(box=None, title=f"{report['n_pairs']:,} pairs, worst: {report['severity']}")
     for name in ("check", "severity", "pairs", "share", "example", "fix"):
         table.add_column(name, justify="right" if name in ("pairs", "share") else "left", no_wrap=True)
     for row in report["found"]:
         counts = (f"{row['n_pairs']:,}", f"{row['share']:.1%}")
-        table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["example"])), row["fix"])
+        table.add_row(row["check"], row["severity"], *counts, Text(_one_line(row["examples"][0])), row["fix"])
+    if not report["found"]:
+        table = Table("no check found anything", box=None, title=table.title)
     _print_whole(table)
     biases = Table(box=None)
     for name in ("finding", "severity", "pairs", "value", "95 % interval", "null", "meaning"):
@@ -124,8 +133,14 @@ def show_checks(report: Mapping[str, Any]) -> None:
         biases.add_row(Text(_one_line(row["name"])), row["severity"], *values, Text(printable(row["meaning"])))
     if report["biases"]:
         _print_whole(biases)
-    over = ", ".join(f"{report[f'n_over_{limit}_tokens']:,} over {limit:,}" for limit in LIMITS)
-    Console().print(f"pairs by tokens: {over}", highlight=False)
+    if "personal" in report:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in report["personal"].items())
+        Console().print(f"pairs with personal data: {kinds}", highlight=False)
+    over = (
+        f"{report[f'n_over_{limit}_tokens']:,} ({report[f'over_{limit}_tokens_share']:.1%}) over {limit:,}"
+        for limit in LIMITS
+    )
+    Console().print(f"pairs that a limit of tokens drops: {', '.join(over)}", highlight=False, soft_wrap=True)
 
 
 def summary_facts(run: Run) -> dict[str, Any]:

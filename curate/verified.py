@@ -90,9 +90,8 @@ def read_verified(path: Path, pairs: pl.DataFrame) -> pl.Series:
 def _answer(place: str, row: dict[str, Any]) -> str | None:
     missing = [name for name in ("pair_id", "label_is_right") if name not in row]
     if missing:
-        hint = "; is it separated by semicolons? Save it with commas" if any(";" in name for name in row) else ""
         raise CurateError(
-            f"{place}: no {missing[0]}; expected pair_id and label_is_right, as curate sample writes them{hint}"
+            f"{place}: no {missing[0]}; expected pair_id and label_is_right, as curate sample writes them"
         )
     text = "" if row["label_is_right"] is None else str(row["label_is_right"]).strip().lower()
     if text and text not in ANSWERS:

@@ -6,7 +6,7 @@ Everywhere `checks` are the facts of `facts.checks`; those of a run of before 0.
 from collections.abc import Mapping
 from typing import Any
 
-from curate.check_bias import CLEARLY
+from curate.check_bias import CLEARLY, RELIABLE
 from curate.checks import SEVERITIES
 from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
 
@@ -16,7 +16,8 @@ SCORES = ("annotator_agreement",)  # these are no shares
 SHORTCUT = "_shortcut"
 WARNED_WHEN = (
     f"A bias or a shortcut is a warning where its whole interval lies more than {100 * CLEARLY:.0f} percentage points from its "
-    f"null, the agreement of the annotators where it lies below {2 * CLEARLY:.1f}. The others are notes."
+    f"null, and a note where it leaves the null out; the agreement of the annotators where it lies below {2 * CLEARLY:.1f}, and "
+    f"below {RELIABLE}. The others say no more than chance would."
 )
 
 

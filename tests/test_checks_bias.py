@@ -8,10 +8,14 @@ from test_checks_planted import lengths
 from curate.check_bias import bias_findings, metadata_paths, predicted
 from curate.check_columns import own_scores
 from curate.checks import check_table
+from curate.options import CheckOptions
 
 
 def findings(pairs):
-    return {finding["name"]: finding for finding in bias_findings(check_table(pairs, lengths(pairs), near=False))}
+    return {
+        finding["name"]: finding
+        for finding in bias_findings(check_table(pairs, lengths(pairs), CheckOptions(near=False)))
+    }
 
 
 def rows(n, chosen, rejected):
@@ -56,7 +60,7 @@ def test_a_clear_bias_is_a_warning_either_way(make_pairs):
     assert findings(make_pairs(*rows(40, text, "Plain.")))["list_bias"]["severity"] == "warning"
     assert findings(make_pairs(*rows(40, "Plain.", text)))["list_bias"]["severity"] == "warning"
     even = make_pairs(*rows(40, "Plain.", text), *rows(40, text, "Plain."))
-    assert findings(even)["list_bias"]["severity"] == "note"
+    assert findings(even)["list_bias"]["severity"] == "none"
 
 
 def test_position_bias_needs_a_known_order(make_pairs):
@@ -79,6 +83,7 @@ def test_a_model_that_always_wins_is_a_shortcut_and_a_random_one_is_not(make_pai
     assert found["model_shortcut"]["value"] == 0.9
     assert found["model_shortcut"]["severity"] == "warning"
     assert found["coin_shortcut"]["low"] < 0.5 < found["coin_shortcut"]["high"]
+    assert found["coin_shortcut"]["severity"] == "none"
     assert not any(name.startswith("id") for name in found)
 
 
@@ -108,7 +113,7 @@ def test_annotators_who_agree_and_who_toss_coins(make_pairs):
     names = [["ann", "bob"]] * 40
     agreed = make_pairs(*rows(40, "Yes.", "No."), votes=[[1.0, 1.0]] * 40, annotators=names)
     found = findings(agreed)["annotator_agreement"]
-    assert (found["value"], found["null"], found["severity"]) == (1.0, 0.0, "note")
+    assert (found["value"], found["null"], found["severity"]) == (1.0, 0.0, "none")
     coins = np.random.default_rng(0).choice([0.0, 1.0], (400, 2)).tolist()
     tossed = make_pairs(*rows(400, "Yes.", "No."), votes=coins, annotators=[["ann", "bob"]] * 400)
     found = findings(tossed)["annotator_agreement"]

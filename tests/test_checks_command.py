@@ -25,10 +25,10 @@ def test_clean_data_exit_with_0_and_say_so(command, tmp_path):
     data = write(tmp_path / "clean.jsonl", BALANCED)
     code, out, _ = command("check", data)
     assert code == 0
-    assert "60 pairs, worst: note" in out
+    assert "60 pairs, worst: none" in out
     code, out, _ = command("check", data, "--json")
     report = json.loads(out)
-    assert (code, report["severity"], report["n_pairs"], report["n_groups"], report["found"]) == (0, "note", 60, 60, [])
+    assert (code, report["severity"], report["n_pairs"], report["n_groups"], report["found"]) == (0, "none", 60, 60, [])
     assert report["biases"][0]["name"] == "length_bias"
     assert [path.name for path in tmp_path.iterdir()] == ["clean.jsonl"]  # nothing is written
 
@@ -47,7 +47,7 @@ def test_the_exit_code_follows_the_worst_severity(command, tmp_path, row, severi
     report = json.loads(out)
     assert (code, report["severity"]) == (EXIT_CODES[severity], severity)
     first = next(entry for entry in report["found"] if entry["check"] == check)
-    assert first["example"] == "data:train:60"
+    assert first["examples"] == ["data:train:60"]
     assert (first["n_pairs"], first["share"]) == (1, 1 / 61)
     assert first["severity"] == severity
     assert first["meaning"] and first["fix"]
@@ -82,7 +82,7 @@ def test_overlap_with_another_file(command, tmp_path):
     report = json.loads(out)
     assert code == 4
     assert {row["check"]: row["n_pairs"] for row in report["found"]} == {"prompt_in_other": 1, "response_in_other": 1}
-    assert report["found"][0]["example"] == "train:train:4"
+    assert report["found"][0]["examples"] == ["train:train:4"]
     assert report["against"] == {"name": str(test), "n_pairs": 2, "n_equal_prompts": 1, "n_equal_responses": 1}
 
 
@@ -113,6 +113,63 @@ def test_a_run_folder_gets_its_table_and_exits_with_0(command, tmp_path):
     assert (run.path / "checks.parquet").stat().st_mtime_ns == written  # fresh
     pipeline.check(run, checking=CheckOptions(against=str(data)))
     assert run.read("checks")["prompt_in_other"].all()
+
+
+FOUND = [("data:train:60", "identical_responses", "error"), ("data:train:61", "refusal", "note")]
+FAULTY = [("Who sings?", "Larks.", "Larks."), ("Who talks?", "I'm sorry, I can't help with that.", "Parrots do.")]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "read"), [("csv", pl.read_csv), ("jsonl", pl.read_ndjson), ("parquet", pl.read_parquet)]
+)
+def test_every_finding_is_written_as_a_row(command, tmp_path, suffix, read):
+    data, to = write(tmp_path / "data.jsonl", [*BALANCED, *FAULTY]), tmp_path / f"found.{suffix}"
+    code, _, _ = command("check", data, "--to", to)
+    assert code == 4
+    assert read(to).rows() == FOUND
+    assert read(to).columns == ["pair_id", "check", "severity"]
+    run = pipeline.load(data, tmp_path / "run")
+    assert command("check", run.path, "--to", to, "--overwrite")[0] == 0
+    assert read(to).rows() == FOUND
+
+
+def test_findings_are_never_written_over_another_file_or_into_the_data(command, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    data = write(folder / "data.jsonl", BALANCED)
+    old = tmp_path / "old.csv"
+    old.write_text("mine")
+    for source, to, message in (
+        (data, old, "exists; choose another --to, or add --overwrite"),
+        (data, tmp_path / "found.xls", "unknown kind of file"),
+        (folder, folder / "found.csv", "is part of the data; choose another --to"),
+    ):
+        code, out, err = command("check", source, "--to", to)
+        assert (code, out, message in err) == (2, "", True)
+    code, _, err = command("check", data, "--to", data, "--overwrite")
+    assert (code, "is part of the data" in err) == (2, True)
+    assert old.read_text() == "mine"
+    assert [path.name for path in folder.iterdir()] == ["data.jsonl"]
+
+
+def test_what_reading_showed_is_told(command, tmp_path):
+    rows = [
+        {"prompt": "Who sings?", "response": f"{who} do.", "score": score}
+        for score, who in enumerate(("Larks", "Crows", "Owls"))
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    note = "2 pairs were made of 3 responses to 1 prompts (--pairs best-rest: the best response against each other one)"
+    code, out, err = command("check", tmp_path / "data.jsonl", "--pairs", "best-rest")
+    assert (code, err) == (0, f"note: {note}\n")
+    code, out, err = command("check", tmp_path / "data.jsonl", "--pairs", "best-rest", "--json")
+    report = json.loads(out)
+    assert (report["format"], report["notes"], err) == ("pointwise", [note], "")
+
+
+def test_clean_data_have_no_empty_table(command, tmp_path):
+    _, out, _ = command("check", write(tmp_path / "clean.jsonl", BALANCED))
+    assert "no check found anything" in out
+    assert "fix" not in out
 
 
 def test_hostile_text_stays_text(command, tmp_path):

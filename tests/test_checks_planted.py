@@ -21,7 +21,7 @@ from curate.checks import (
     run_checks,
     severities,
 )
-from curate.options import FeatureOptions
+from curate.options import CheckOptions, FeatureOptions
 
 NOUNS = ("river", "mountain", "violin", "harbour", "lantern", "orchard", "castle", "meadow", "engine", "island")
 VERBS = ("freeze", "shine", "wander", "collapse", "echo", "glow", "rust", "drift", "tremble", "bloom")
@@ -97,6 +97,7 @@ PLANTED = {
         [0],
     ),
     "refusal": ([("How to pick a lock?", "I'm sorry, I can't help with that.", "Use a thin hook.")], [0]),
+    "personal_data": ([("Where to write?", "To anna.berg@web.de, she answers.", "Nobody knows where.")], [0]),
     "extreme_length_ratio": ([("Tell a story?", LONG, "No.")], [0]),
     "near_duplicate_pair": (
         [("Who kept the light?", LONG, "The cook."), ("Who kept the light?", NEARLY, "The cook.")],
@@ -131,7 +132,8 @@ def lengths(pairs):
 
 
 def found(pairs, token_lengths=None, other=None):
-    return run_checks(check_table(pairs, lengths(pairs) if token_lengths is None else token_lengths, other=other))
+    token_lengths = lengths(pairs) if token_lengths is None else token_lengths
+    return run_checks(check_table(pairs, token_lengths, CheckOptions(pii=True), other))
 
 
 def rows_of(table, name):
@@ -166,7 +168,14 @@ def test_planted_scores_are_found(make_pairs, name):
     extra[7] = extra[9] = SCORED[name]
     ties = [0.5 if row == 9 else None for row in range(len(CLEAN))]
     table = found(make_pairs(*CLEAN, extra=extra, label_strength=ties))
-    assert {other: rows_of(table, other) for other in SCORED} == {**{other: [] for other in SCORED}, name: [7]}
+    expected = {"score_contradicts_label": [7], "equal_scores": [7, 9]}[name]  # a tie contradicts no scores
+    assert {other: rows_of(table, other) for other in SCORED} == {**{other: [] for other in SCORED}, name: expected}
+
+
+def test_ties_that_were_made_of_rated_responses_have_no_label_that_was_drawn(make_pairs):
+    pairs = make_pairs(*CLEAN[:2], extra=[SCORED["equal_scores"]] * 2, label_strength=[0.5, 0.5])
+    made = pairs.with_columns(pair_id=pl.Series(["a:train:0", "a:train:1:0-1"]))
+    assert rows_of(found(made), "equal_scores") == [0]
 
 
 @pytest.mark.parametrize("name", LENGTHS)
@@ -189,15 +198,14 @@ def test_planted_overlap_is_found_whole_and_in_part(make_pairs):
 def test_all_defects_together_are_all_found_and_reported(make_pairs):
     rows = [row for planted, _ in PLANTED.values() for row in planted]
     pairs = make_pairs(*CLEAN, *rows)
-    table = check_table(pairs, lengths(pairs))
+    table = check_table(pairs, lengths(pairs), CheckOptions(pii=True))
     report = report_of(check_facts(table, run_checks(table), FeatureOptions()))
     assert {row["check"] for row in report["found"]} >= set(PLANTED)
     assert report["severity"] == "error"
     order = [SEVERITIES.index(row["severity"]) for row in report["found"]]
     assert order == sorted(order)
     for row in report["found"]:
-        position = int(row["example"].rsplit(":", 1)[1])
-        assert position >= len(CLEAN)
+        assert all(int(example.rsplit(":", 1)[1]) >= len(CLEAN) for example in row["examples"])
         assert row["share"] == row["n_pairs"] / len(pairs)
     assert json.loads(json.dumps(report)) == report
 

@@ -2,6 +2,8 @@ import gc
 import gzip
 import io
 import json
+import random
+import string
 import warnings
 
 import polars as pl
@@ -12,7 +14,7 @@ import pytest
 import zstandard
 
 from curate.errors import CurateError
-from curate.files import file_rows, kind_of, source_name
+from curate.files import Meter, file_rows, kind_of, source_name
 from curate.formats import read_pairs
 
 ROWS = [{"prompt": "Sky?", "chosen": f"Blue {row}, “really”\n", "rejected": None, "n": row} for row in range(3)]
@@ -26,10 +28,10 @@ def parquet():
     return stream.getvalue()
 
 
-def arrow(new=pa.ipc.new_file):
+def arrow(new=pa.ipc.new_file, table=TABLE, n_rows=None):
     stream = io.BytesIO()
-    with new(stream, TABLE.to_arrow().schema) as writer:
-        writer.write_table(TABLE.to_arrow())
+    with new(stream, table.to_arrow().schema) as writer:
+        writer.write_table(table.to_arrow(), n_rows)
     return stream.getvalue()
 
 
@@ -56,6 +58,46 @@ def write(tmp_path, monkeypatch):
         return path
 
     return write_file
+
+
+MANY = [
+    {"prompt": "Sky?", "chosen": "".join(random.Random(row).choices(string.ascii_letters, k=400))}
+    for row in range(2500)
+]
+MANY_LINES = "".join(json.dumps(row) + "\n" for row in MANY).encode()
+MANY_TABLE = pl.DataFrame(MANY)
+
+
+def written(method):
+    stream = io.BytesIO()
+    getattr(MANY_TABLE, method)(stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", MANY_LINES),
+        ("a.jsonl.gz", gzip.compress(MANY_LINES)),
+        ("a.jsonl.zst", zstandard.compress(MANY_LINES)),
+        ("a.json", json.dumps(MANY).encode()),
+        ("lines.json", MANY_LINES),
+        ("a.csv", written("write_csv")),
+        ("a.parquet", written("write_parquet")),
+        ("a.parquet.gz", gzip.compress(written("write_parquet"))),
+        ("a.arrow", arrow(table=MANY_TABLE, n_rows=500)),
+        ("stream.arrow", arrow(pa.ipc.new_stream, MANY_TABLE, 500)),
+    ],
+)
+def test_how_much_of_a_file_has_been_read_is_told_in_its_own_bytes(write, name, data):
+    path = write(name, data)
+    meter = Meter([path, path])
+    seen = [[meter.done for _ in file_rows(path, meter)] for _ in range(2)]
+    assert meter.total == 2 * len(data)
+    assert [len(done) for done in seen] == [2500, 2500]
+    assert sorted(seen[0]) + sorted(seen[1]) == [*seen[0], *seen[1]]
+    assert 0 < seen[0][1000] < len(data) <= seen[1][0]
+    assert len(data) < seen[1][1000] < seen[1][-1] <= meter.done == meter.total
 
 
 def rows_of(path):
@@ -143,7 +185,13 @@ def test_csv_cells_are_text_with_quotes_and_line_breaks_inside(write):
         ("a.jsonl", LINES + b'{"chosen": \n', "a.jsonl: not JSON at line 4: Expecting value (column 12)"),
         ("a.jsonl", b"chosen\n", "a.jsonl: not JSON at line 1: Expecting value (column 1)"),
         ("a.json", b'[{"a": 1},\n{"a": }]', "a.json: not JSON at line 2: Expecting value (column 7)"),
-        ("a.json", b'{\n"data": []}', "a.json: not JSON at line 1: Expecting property name"),
+        ("a.json", b'{\n"data": 1}', "a.json: not JSON at line 1: Expecting property name"),
+        ("a.json", b'{\n"data": [{"a": 1}]}', "a.json: is one object of lists (data); expected a list of objects"),
+        (
+            "a.json",
+            b'{"chosen": ["a", "b"], "rejected": ["c", "d"]}',
+            "a.json: is one object of lists (chosen, rejected);",
+        ),
         ("a.jsonl", LINES + b"[1]\n", "a.jsonl: row 3 (line 4) is list; expected an object like {"),
         ("a.json", b"[null]", "a.json: row 0 is null; expected an object"),
         ("a.jsonl", LINES + b'{"a": "\xff"}', "a.jsonl: not UTF-8 text at line 4 (byte 0xff); save the file as UTF-8"),
@@ -157,6 +205,8 @@ def test_csv_cells_are_text_with_quotes_and_line_breaks_inside(write):
         ("a.csv", b"a,b\n1\n", "a.csv: row 0 (line 2) has 1 cells, the header 2"),
         ("a.csv", b'a,b\n"1"x,2\n', "a.csv: not CSV at line 2: ',' expected after '\"'"),
         ("a.csv", b'a,b\n"1,2\n', "a.csv: not CSV at line 2: unexpected end of data"),
+        ("a.csv", b"a;b\n1;2\n", "a.csv: the header has ';' and no comma; separate the columns by commas"),
+        ("a.csv", b"a\tb\n1\t2\n", "a.csv: the header has '\\t' and no comma; separate the columns by commas"),
         ("a.csv", b"a,a\n1,2\n", "a.csv: a column name is there twice: a, a; rename one"),
         ("a.parquet", LINES, "a.parquet: damaged or cut short (Parquet magic bytes not found in footer"),
         ("a.parquet", parquet()[:-1], "a.parquet: damaged or cut short (Parquet magic bytes not found in footer"),

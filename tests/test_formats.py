@@ -351,6 +351,17 @@ def test_columns_can_have_other_names(write):
     assert pair["extra"] == '{"chosen":"model A","pair_id":3}'
 
 
+def test_pairs_without_a_prompt_are_noted(write):
+    asked = [
+        {"question": "Sky?", "chosen": "Blue.", "rejected": "Red."},
+        {"chosen": "It is so.", "rejected": "It is not."},
+    ]
+    note = "1 pairs have no prompt; if a column holds it under another name: --columns prompt=NAME"
+    loaded = read_pairs(write(*asked), LoadOptions(heldout_share=0.0))
+    assert (loaded.format, loaded.notes) == ("standard-implicit", [note])
+    assert read_pairs(write(STANDARD), LoadOptions(heldout_share=0.0)).notes == []
+
+
 def test_chosen_and_rejected_can_be_exchanged(write):
     loaded = read_pairs(write(STANDARD), LoadOptions(columns="chosen=rejected,rejected=chosen"))
     assert contents(loaded.pairs.row(0, named=True)) == ("Sky?", "Red.", "Blue.")

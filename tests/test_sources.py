@@ -188,3 +188,27 @@ def test_a_csv_file_says_that_its_cells_are_text(tmp_path):
     assert open_source(tmp_path / "a.csv.gz", "train").is_untyped
     assert open_source(tmp_path / "shards", "train").is_untyped
     shutil.rmtree(tmp_path / "shards")
+
+
+def told(data, split="train"):
+    source, seen = open_source(data, split), []
+    n_rows = sum(1 for _ in source.watched([], lambda *progress: seen.append(progress)))
+    return n_rows, seen
+
+
+def test_progress_is_told_in_rows_where_they_are_known_and_in_kilobytes_of_the_files_elsewhere(tmp_path):
+    table = pl.DataFrame({"prompt": ["Sky?"] * 2500, "chosen": [f"Blue {row}." for row in range(2500)]})
+    rows = [("read rows", n, 2500) for n in (1000, 2000, 2500)]
+    for data in (table, table.to_pandas(), datasets.Dataset.from_polars(table)):
+        assert told(data) == (2500, rows)
+    assert told(datasets.Dataset.from_polars(table).to_iterable_dataset()) == (2500, [])
+    (tmp_path / "set").mkdir()
+    for name in ("train-0.jsonl", "train-1.jsonl", "test-0.jsonl"):
+        table.write_ndjson(tmp_path / "set" / name)
+    size = (tmp_path / "set" / "train-0.jsonl").stat().st_size
+    n_rows, seen = told(tmp_path / "set")
+    assert n_rows == 5000
+    assert {(what, total) for what, _, total in seen} == {("read kB", 2 * size // 1000)}
+    done = [done for _, done, _ in seen]
+    assert done == sorted(done)
+    assert 0 < done[0] < size // 1000 < done[3] < done[-1] == 2 * size // 1000

@@ -141,7 +141,7 @@ def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_reads_back(tmp_path):
 
 def test_a_file_with_semicolons_is_recognised(tmp_path):
     (tmp_path / "excel.csv").write_text("pair_id;label_is_right\nd:train:1;true\n")
-    with pytest.raises(CurateError, match="is it separated by semicolons"):
+    with pytest.raises(CurateError, match="the header has ';' and no comma; separate the columns by commas"):
         read_verified(tmp_path / "excel.csv", table())
 
 
