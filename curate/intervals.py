@@ -80,12 +80,15 @@ def agreement_with_label(differences: np.ndarray) -> np.ndarray:
 
 
 def length_difference(pairs: pl.DataFrame) -> np.ndarray:
-    """The length null: log length of the chosen response minus that of the rejected one, (pairs,), nothing trained.
+    """The length null of `length_lead`, (pairs,)."""
+    return pairs.select(length_lead()).to_series().to_numpy()
+
+
+def length_lead() -> pl.Expr:
+    """The length null: log length of the chosen response minus that of the rejected one, nothing trained.
 
     Lengths are in characters, plus 1 so that an empty response counts. Positive = the label prefers the longer text.
     """
     n_chars = pl.element().struct.field("content").str.len_chars()
-    lengths = pairs.select(
-        (pl.col(side).list.eval(n_chars).list.sum() + 1.0).log().alias(side) for side in ("chosen", "rejected")
-    )
-    return (lengths["chosen"] - lengths["rejected"]).to_numpy()
+    chosen, rejected = ((pl.col(side).list.eval(n_chars).list.sum() + 1.0).log() for side in ("chosen", "rejected"))
+    return chosen - rejected

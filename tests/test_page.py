@@ -158,16 +158,48 @@ def checks_text(html: str) -> str:
 def test_checks_say_how_bad_it_is_and_what_to_do(html: str) -> None:
     shown = checks_text(html)
     assert rows_of(shown) == [
-        ["echo", "error", "1", "0.8 %", "", "A response repeats the prompt.", "drop the pair"],
-        ["cut off", "warning", "12", "10.0 %", "", "A response stops within a sentence.", "write it again"],
-        ["refusal", "warning", "3", "2.5 %", "", "A response &lt;refuses&gt;.", "read &lt;them&gt;"],
-        ["length ratio", "note", "12", "10.0 %", "", "One response is far longer.", "nothing"],
+        [
+            "echo",
+            "error",
+            "1 look at pairs found by echo",
+            "0.8 %",
+            "",
+            "A response repeats the prompt.",
+            "drop the pair",
+        ],
+        [
+            "cut off",
+            "warning",
+            "12 look at pairs found by cut off",
+            "10.0 %",
+            "",
+            "A response stops within a sentence.",
+            "write it again",
+        ],
+        [
+            "refusal",
+            "warning",
+            "3 look at pairs found by refusal",
+            "2.5 %",
+            "",
+            "A response &lt;refuses&gt;.",
+            "read &lt;them&gt;",
+        ],
+        [
+            "length ratio",
+            "note",
+            "12 look at pairs found by length ratio",
+            "10.0 %",
+            "",
+            "One response is far longer.",
+            "nothing",
+        ],
     ]
     assert "2 checks found nothing: empty response, no prompt." in shown
 
 
 def test_findings_stand_beside_their_null(html: str) -> None:
-    table = checks_text(html).split('aria-labelledby="findings-title"')[1]
+    table = checks_text(html).split('aria-label="Findings about the labels as a whole: the numbers"')[1]
     assert "<caption>" in table and 'scope="row"' in table and 'scope="col"' in table
     rows = rows_of(table)
     assert rows[0][:-1] == ["length bias", "warning", "71.0 %", "68.0 to 74.0 %", "50 %", "119"]
@@ -185,7 +217,13 @@ def test_names_of_columns_are_escaped_and_cut(html: str) -> None:
 
 def test_an_old_run_has_its_checks_as_before(tmp_path: Path) -> None:
     shown = checks_text(page(facts(fake_old_run(tmp_path))))
-    assert rows_of(shown)[0] == ["length ratio", "12", "10.0 %", "", "One response is far longer."]
+    assert rows_of(shown)[0] == [
+        "length ratio",
+        "12 look at pairs found by length ratio",
+        "10.0 %",
+        "",
+        "One response is far longer.",
+    ]
     assert len(rows_of(shown)) == 6 and shown.count('class="none"') == 2
     assert not re.search("severity|what to do|found nothing|findings", shown)
 
@@ -325,8 +363,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, folder: Path) -> Any:
-    browser.get((folder / "report.html").as_uri())
+    visit(browser, folder)
     return browser
+
+
+def visit(browser: Any, folder: Path) -> None:
+    """Open the report of a run and wait until its charts stand."""
+    browser.get((folder / "report.html").as_uri())
+    wait_for_charts(browser)
+
+
+def wait_for_charts(browser: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    drawn = "return document.documentElement.dataset.charts === 'drawn'"
+    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda each: each.execute_script(drawn))
 
 
 def texts(browser: Any, selector: str) -> list[str]:
@@ -338,16 +389,16 @@ def texts(browser: Any, selector: str) -> list[str]:
 def test_plots_render_without_a_console_message(opened: Any) -> None:
     n_plots = opened.execute_script("return document.querySelectorAll('.plot').length")
     n_drawn = opened.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
-    assert n_plots == n_drawn == 7
+    assert n_plots == n_drawn == 10
     assert opened.get_log("browser") == []
 
 
 def test_plots_and_names_of_a_verified_run_render(browser: Any, verified_folder: Path) -> None:
-    browser.get((verified_folder / "report.html").as_uri())
+    visit(browser, verified_folder)
     n_drawn = browser.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
-    assert n_drawn == 10
+    assert n_drawn == 14
     assert browser.get_log("browser") == []
-    assert texts(browser, "#annotators-title ~ .scroll bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
+    assert texts(browser, "#chart-annotators ~ details bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
     assert texts(browser, "#sure bdi") == ["minilm", "minilm", HOSTILE_BACKBONE[:79] + "…"]
     assert browser.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
 
@@ -397,6 +448,7 @@ def test_a_phone_scrolls_one_way_only_and_colours_follow(browser: Any, verified_
     scheme = [{"name": "prefers-color-scheme", "value": mode}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
     browser.refresh()
+    wait_for_charts(browser)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     ink = {"light": "rgb(28, 35, 48)", "dark": "rgb(233, 231, 226)"}[mode]
     drawn = browser.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
