@@ -165,7 +165,6 @@ def legend() -> Figure:
     return {
         "orientation": "h",
         "x": 0,
-        "xref": "container",  # or a phone would have no room for it beside long names
         "xanchor": "left",
         "y": 1.02,
         "yanchor": "bottom",

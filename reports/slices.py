@@ -12,6 +12,7 @@ from reports.languages import DETECTED, detected_languages
 
 CATEGORIES = ("category", "subset", "task", "domain", "language", "annotator")  # names looked for in extra, extra.meta
 MOST_VALUES = 40  # a column with more values than this is an id, not a category
+MOST_BUNDLES = 2000  # of prompts are drawn for an interval: 40 parts of a million pairs take seconds, not minutes
 FEWEST_PAIRS = 20  # an accuracy of fewer pairs than this is noise
 
 
@@ -81,7 +82,8 @@ def part_facts(name: str, part: pl.DataFrame, is_out_of_fold: bool) -> dict[str,
     if len(judged) < FEWEST_PAIRS:
         return entry
     groups = judged["group"].to_numpy()
-    accuracy = cluster_bootstrap(agreement_with_label(judged["strength_mean"].to_numpy()), groups)
+    agrees = agreement_with_label(judged["strength_mean"].to_numpy())
+    accuracy = cluster_bootstrap(agrees, groups, most_clusters=MOST_BUNDLES)
     assert accuracy is not None
     length = agreement_with_label(judged["length_lead"].to_numpy())
     measured = accuracy.to_dict()

@@ -2,20 +2,14 @@
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_run import (
     GUARANTEE,
     HOSTILE,
-    HOSTILE_ANNOTATOR,
-    HOSTILE_BACKBONE,
     HOSTILE_CATEGORY,
-    HOSTILE_COLUMN,
     fake_old_run,
     fake_run,
     fake_verified_run,
@@ -25,8 +19,6 @@ from curate.guarantee_words import guarantee_words
 from reports.facts import facts
 from reports.page import json_in_script, page, write_report
 from reports.summary import summary
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +64,13 @@ def test_the_page_needs_the_facts_alone(folder: Path, html: str) -> None:
 
 def test_the_page_is_complete_and_small(html: str) -> None:
     assert len(html.encode()) < 6_000_000
-    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", own)
     assert "default-src 'none'" in own
 
 
 def test_hostile_texts_are_escaped(html: str) -> None:
-    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     for text in (*HOSTILE[:3], HOSTILE_CATEGORY, "<mostly>", "<rows>"):
         assert text not in own
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in own
@@ -99,7 +91,7 @@ def test_json_cannot_close_its_script() -> None:
 
 
 def test_the_page_never_says_noise_rate(html: str) -> None:
-    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    own = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert "noise rate" not in own.lower()
     assert "errors do not depend on the pair" in own
     assert "curate sample RUN --n 300 --to FILE" in own and "--verified FILE" in own
@@ -342,115 +334,3 @@ def test_the_summary_of_an_unfinished_run(tmp_path: Path) -> None:
     out = StringIO()
     Console(file=out, width=100).print(summary(facts(fake_run(tmp_path, stages=("load",)))))
     assert "Nothing has judged these labels yet." in out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    options.binary_location = CHROMIUM
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture
-def opened(browser: Any, folder: Path) -> Any:
-    visit(browser, folder)
-    return browser
-
-
-def visit(browser: Any, folder: Path) -> None:
-    """Open the report of a run and wait until its charts stand."""
-    browser.get((folder / "report.html").as_uri())
-    wait_for_charts(browser)
-
-
-def wait_for_charts(browser: Any) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    drawn = "return document.documentElement.dataset.charts === 'drawn'"
-    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda each: each.execute_script(drawn))
-
-
-def texts(browser: Any, selector: str) -> list[str]:
-    script = "return [...document.querySelectorAll(arguments[0])].filter(e => !e.hidden).map(e => e.textContent.trim())"
-    found: list[str] = browser.execute_script(script, selector)
-    return found
-
-
-def test_plots_render_without_a_console_message(opened: Any) -> None:
-    n_plots = opened.execute_script("return document.querySelectorAll('.plot').length")
-    n_drawn = opened.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
-    assert n_plots == n_drawn == 10
-    assert opened.get_log("browser") == []
-
-
-def test_plots_and_names_of_a_verified_run_render(browser: Any, verified_folder: Path) -> None:
-    visit(browser, verified_folder)
-    n_drawn = browser.execute_script("return document.querySelectorAll('.plot:has(svg.main-svg)').length")
-    assert n_drawn == 14
-    assert browser.get_log("browser") == []
-    assert texts(browser, "#chart-annotators ~ details bdi") == [HOSTILE_ANNOTATOR[:79] + "…"]
-    assert texts(browser, "#sure bdi") == ["minilm", "minilm", HOSTILE_BACKBONE[:79] + "…"]
-    assert browser.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
-
-
-def test_hostile_texts_stay_text(opened: Any) -> None:
-    shown = " ".join(texts(opened, "#pairs td.text"))
-    for text in HOSTILE:
-        assert text in shown
-    assert opened.execute_script("return document.querySelectorAll('main img, main script, svg a').length") == 0
-    assert HOSTILE_CATEGORY in texts(opened, "table.parts tbody th")
-    assert f"shortcut by {HOSTILE_COLUMN}"[:79] + "…" in texts(opened, "#wrong table.parts tbody th")
-
-
-def test_the_table_searches(opened: Any) -> None:
-    opened.find_element("id", "search").send_keys("question 2 ONERROR")
-    assert texts(opened, "#pairs tbody tr p.id") and texts(opened, "#pairs tbody tr th[scope=row]")
-    visible = opened.execute_script(
-        "return [...document.querySelectorAll('#pairs tbody tr')].filter(e => !e.hidden).length"
-    )
-    assert visible == 1
-    assert texts(opened, "#matches") == ["1 of 1 pairs shown"]
-
-
-def test_the_table_sorts_both_ways(opened: Any) -> None:
-    ranks = "#pairs tbody tr:not([hidden]) th[scope=row]"
-    assert texts(opened, ranks)[:3] == ["1", "2", "3"]
-    button = opened.find_element("css selector", "#pairs th[data-key=mean] button")
-    opened.execute_script("arguments[0].click(); arguments[0].click()", button)
-    means = opened.execute_script("return [...document.querySelectorAll('#pairs tbody tr')].map(e => +e.dataset.mean)")
-    assert means == sorted(means, reverse=True)
-    assert opened.execute_script("return arguments[0].closest('th').getAttribute('aria-sort')", button) == "descending"
-
-
-def test_long_rows_unfold(opened: Any) -> None:
-    row = opened.find_element("css selector", "#pairs tr.folded:not([hidden])")
-    button = row.find_element("css selector", "button.more")
-    opened.execute_script("arguments[0].click()", button)
-    assert "folded" not in row.get_attribute("class").split()
-    assert button.get_attribute("aria-expanded") == "true"
-
-
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_a_phone_scrolls_one_way_only_and_colours_follow(browser: Any, verified_folder: Path, mode: str) -> None:
-    browser.get((verified_folder / "report.html").as_uri())
-    size = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = [{"name": "prefers-color-scheme", "value": mode}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-    browser.refresh()
-    wait_for_charts(browser)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
-    ink = {"light": "rgb(28, 35, 48)", "dark": "rgb(233, 231, 226)"}[mode]
-    drawn = browser.execute_script("return getComputedStyle(document.querySelector('.plot .xtitle')).fill")
-    assert drawn == ink
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

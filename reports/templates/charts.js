@@ -5,6 +5,7 @@
   const ids = Array.from(document.querySelectorAll(".plot"), (plot) => plot.id);
   const chosen = {};
   const waiting = new Set(ids);
+  const queue = [...ids];
 
   function coloured(value, style) {
     if (typeof value === "string") return value.startsWith("@") ? style.getPropertyValue("--" + value.slice(1)).trim() : value;
@@ -28,10 +29,10 @@
 
   // One chart at a time: the page can be read and scrolled from the start.
   function drawNext() {
-    const id = ids.find((each) => waiting.has(each));
+    const id = queue.shift();
     if (!id) return;
+    setTimeout(drawNext); // before it, so that a chart that fails leaves the others
     draw(id);
-    setTimeout(drawNext);
   }
 
   // Plotly waits in an element of text until the page has loaded, because reading it takes longer than all the rest.

@@ -128,10 +128,12 @@
     else sort(button.closest("th"));
   });
   for (const link of document.querySelectorAll("a[data-found-by]")) {
-    link.addEventListener("click", () => {
+    link.addEventListener("click", (event) => {
+      event.preventDefault(); // following it would take the focus away again
       search.value = "";
       foundBy.value = link.dataset.foundBy;
       restart();
+      get("pairs-title").scrollIntoView();
       foundBy.focus({ preventScroll: true });
     });
   }
