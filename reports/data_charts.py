@@ -111,12 +111,12 @@ def annotators(facts: Facts) -> Chart | None:
         yaxis2=axis("", automargin=True, type="category", domain=[0, max(dot_share - 0.04, 0.1)]),
         showlegend=False,
         shapes=[line(x=50), *([line(x=typical)] if typical else [])],
-        annotations=[note("coin toss", x=50)],
+        annotations=[note("coin toss", x=50), *([note("all votes", x=typical)] if typical else [])],
     )
     caption = (
         f"{'Bars: all' if any(counts) else 'Of'} {counted(people['n_judged'], 'annotator')} with at least ten votes. "
         f"{'Dots: those in doubt, with 95 % intervals. ' if named else ''}"
-        "The others are the ensemble and everyone else who voted on the pair; the second line is all votes together."
+        "The others are the ensemble and everyone else who voted on the pair."
     )
     figure = {"data": traces, "layout": design}
     return Chart("chart-annotators", _agreement_title(people), caption, figure, 250 + ROW * len(named))

@@ -94,7 +94,7 @@ def html_bytes(texts: Iterable[str]) -> int:
     >>> html_bytes(["<b>", "é"])   # &lt;b&gt; and two bytes
     11
     """
-    return sum(len(escape(text).encode("utf-8", "surrogatepass")) for text in texts)
+    return sum(len(escape(text).encode()) for text in texts)
 
 
 def _cut_sides(row: Row, limit: int) -> Messages:

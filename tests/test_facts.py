@@ -84,6 +84,13 @@ def test_checks_carry_their_meaning_and_share(made: dict[str, Any], tmp_path: Pa
     assert facts(fake_old_run(tmp_path))["checks"]["found"][1] == known
 
 
+def test_pairs_with_an_error_or_a_warning_are_counted_once(made: dict[str, Any], tmp_path: Path) -> None:
+    assert made["checks"]["n_pairs_with"] == {"error": 1, "warning": 3 + 12}  # echo; refusal and cut_off
+    sentence = "The checks, which need no judge, find an error in 1 (0.8 %) of the pairs and a warning in 15 (12.5 %)."
+    assert sentence in plain(made["verdict"]["sentences"])
+    assert "n_pairs_with" not in facts(fake_old_run(tmp_path))["checks"]
+
+
 def test_findings_about_the_whole_data_are_told(made: dict[str, Any]) -> None:
     assert made["checks"]["biases"] == CHECK_FACTS["biases"]
 

@@ -5,6 +5,7 @@ import re
 from io import StringIO
 from pathlib import Path
 
+import polars as pl
 import pytest
 from fake_run import (
     GUARANTEE,
@@ -277,6 +278,31 @@ def test_warnings_of_strength_and_decision_are_shown(verified_html: str) -> None
         assert f"<li>{warning}</li>" in verified_html
 
 
+ONE, TIES, UNKNOWN = "one pair", "ties only", "no label_prob"
+
+
+@pytest.mark.parametrize("scoring", ["out-of-fold", "in-sample", "given"])
+@pytest.mark.parametrize("odd", [ONE, TIES, UNKNOWN])
+def test_a_page_of_an_odd_run(odd: str, scoring: str, tmp_path: Path) -> None:
+    run = fake_run(tmp_path, scoring=scoring)
+    for name in ("pairs", "checks", "strength", "decisions"):
+        table = run.read(name)
+        if odd == ONE:
+            table = table.head(1)
+        elif odd == TIES and name == "pairs":
+            table = table.with_columns(label_strength=pl.lit(0.5))
+        elif name == "strength":
+            table = table.with_columns(label_prob=pl.lit(None, dtype=pl.Float64))
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    made = facts(run)
+    text = own_text(page(made))
+    n_pairs = 1 if odd == ONE else 120
+    assert f"{n_pairs} preference pair" in text
+    assert len(made["suspicious"]) == {ONE: 1, TIES: 0}.get(odd, len(made["suspicious"]))
+    assert ("Examples of what the checks found" in text) == (odd == TIES)
+    assert "nan" not in re.findall(r"[a-z]+", text.lower())
+
+
 @pytest.mark.parametrize("stages", [("load",), ("load", "check"), ("load", "vote", "strength")])
 def test_a_page_of_an_unfinished_run_names_what_is_missing(stages: tuple[str, ...], tmp_path: Path) -> None:
     text = page(facts(fake_run(tmp_path, stages=stages)))
@@ -303,6 +329,7 @@ def test_the_terminal_summary_has_the_same_numbers(folder: Path) -> None:
     ):
         assert part in text
     assert re.search(r"all +120 ", text)
+    assert re.search(r"pairs with an error +1 +by the checks; 15 with a warning", text)
 
 
 def test_the_terminal_summary_of_a_verified_run(verified_folder: Path, folder: Path) -> None:
