@@ -8,6 +8,7 @@ from reports.numbers import count, counted, percent
 LONGEST_MEANING = 90  # characters in a title; one that names a column of the data can have any length
 TRL_LIMIT = 1024  # the default of trl's RewardTrainer
 ROW = 26  # pixels
+HISTOGRAM = 190  # pixels
 SEVERITY_COLOURS = {"note": "@easy", "warning": "@accent"}
 
 
@@ -54,7 +55,8 @@ def _strongest(rows: list[Facts]) -> str:
     row = max(clear, key=lambda row: abs(row["value"] - row["null"]))
     meaning = row["meaning"].rstrip(".").split(",")[0]
     meaning = meaning if len(meaning) < LONGEST_MEANING else short(meaning)
-    return f"{meaning} in {percent(row['value'])} of {counted(row['n_pairs'], 'pair')}"
+    only = "only " if row["value"] < row["null"] else ""
+    return f"{meaning} in {only}{percent(row['value'])} of {counted(row['n_pairs'], 'pair')}"
 
 
 def lengths(facts: Facts) -> Chart | None:
@@ -70,7 +72,7 @@ def lengths(facts: Facts) -> Chart | None:
         "x": [100 * n / n_pairs for n in over.values()],
         "y": [f"{count(limit)} tokens" for limit in LIMITS],
         "text": [counted(n, "pair") for n in over.values()],
-        "textposition": "auto",
+        "textposition": "outside",
         "cliponaxis": False,
         "marker": {"color": "@easy", "line": {"width": 0}},
         "hovertemplate": "%{x:.2f} %, %{text}<extra>longer than %{y}</extra>",
@@ -78,7 +80,7 @@ def lengths(facts: Facts) -> Chart | None:
     design = layout(
         bargap=0.35,
         showlegend=False,
-        xaxis=axis("pairs dropped (%)", range=[0, 100]),
+        xaxis=axis("pairs dropped (%)", range=[0, 125], tickvals=[0, 20, 40, 60, 80, 100]),  # room for the counts
         yaxis=axis("", automargin=True, type="category", showgrid=False, autorange="reversed"),
     )
     title = (
@@ -97,29 +99,29 @@ def annotators(facts: Facts) -> Chart | None:
     doubtful, counts = people.get("doubtful", []), people.get("distribution", [])
     if not doubtful and not any(counts):
         return None
-    named = list(zip(different(row["annotator"] for row in doubtful), doubtful, strict=True))[::-1]
-    dots = estimates(
-        "in doubt", [(n, row | {"value": row["agreement"], "n_pairs": row["n_votes"]}) for n, row in named], "@accent"
-    )
-    dot_share = len(named) * ROW / (len(named) * ROW + 190) if any(counts) else 1.0
-    traces = ([_distribution(counts)] if any(counts) else []) + ([dots | {"yaxis": "y2"}] if named else [])
-    typical = 100 * people["agreement"] if "agreement" in people else None
+    names = different(row["annotator"] for row in doubtful)
+    rows = [row | {"value": row["agreement"], "n_pairs": row["n_votes"]} for row in doubtful]
+    dots = {**estimates("in doubt", list(zip(names, rows, strict=True))[::-1], "@accent"), "yaxis": "y2"}
+    traces = ([_distribution(counts)] if any(counts) else []) + ([dots] if names else [])
+    lines = {"coin toss": 50, **({"all votes": 100 * people["agreement"]} if "agreement" in people else {})}
+    height = ROW * len(names)
+    dots_end = height / (height + HISTOGRAM) if any(counts) else 1.0
     design = layout(
         bargap=0.08,
-        xaxis=axis("agrees with the others (%)", range=[0, 100], anchor="y2" if named else "y", showgrid=False),
-        yaxis=axis("annotators", domain=[dot_share + 0.04 if named else 0, 1], rangemode="tozero"),
-        yaxis2=axis("", automargin=True, type="category", domain=[0, max(dot_share - 0.04, 0.1)]),
+        xaxis=axis("agrees with the others (%)", range=[0, 100], anchor="y2" if names else "y", showgrid=False),
+        yaxis=axis("annotators", domain=[dots_end + 0.04 if names and any(counts) else 0, 1], rangemode="tozero"),
+        yaxis2=axis("", automargin=True, type="category", domain=[0, max(dots_end - 0.04, 0.1)]),
         showlegend=False,
-        shapes=[line(x=50), *([line(x=typical)] if typical else [])],
-        annotations=[note("coin toss", x=50), *([note("all votes", x=typical)] if typical else [])],
+        shapes=[line(x=x) for x in lines.values()],
+        annotations=[note(text, x=x) for text, x in lines.items()],
     )
     caption = (
         f"{'Bars: all' if any(counts) else 'Of'} {counted(people['n_judged'], 'annotator')} with at least ten votes. "
-        f"{'Dots: those in doubt, with 95 % intervals. ' if named else ''}"
+        f"{'Dots: those in doubt, with 95 % intervals. ' if names else ''}"
         "The others are the ensemble and everyone else who voted on the pair."
     )
     figure = {"data": traces, "layout": design}
-    return Chart("chart-annotators", _agreement_title(people), caption, figure, 250 + ROW * len(named))
+    return Chart("chart-annotators", _agreement_title(people), caption, figure, height + 250)
 
 
 def _distribution(counts: list[int]) -> Figure:

@@ -37,15 +37,11 @@ def shown_pairs(run: Run, table: pl.DataFrame) -> dict[str, list[Row] | None]:
     by_checks = [pair_id for pair_id in found if pair_id not in set(by_votes)]
     rows = read_rows(run, table, [*by_votes, *by_checks])
     n_votes, limit = fitting(rows[: len(by_votes)], rows[len(by_votes) :])
-    n_votes = min(n_votes, len(by_votes))
-    suspicious, examples = rows[:n_votes], [row for row in rows[n_votes:] if row["pair_id"] in found]
-    shown = [
-        [_shown(row, [VOTES] * is_by_votes + found.get(row["pair_id"], []), limit) for row in part]
-        for part, is_by_votes in ((suspicious, True), (examples, False))
-    ]
+    suspicious = [_shown(row, [VOTES, *found.get(row["pair_id"], [])], limit) for row in rows[:n_votes]]
+    examples = [_shown(row, found[row["pair_id"]], limit) for row in rows[n_votes:] if row["pair_id"] in found]
     return {
-        "suspicious": shown[0] if "strength_mean" in table.columns else None,
-        "examples": shown[1] if "check" in run.manifest["stages"] else None,
+        "suspicious": suspicious if "strength_mean" in table.columns else None,
+        "examples": examples if "check" in run.manifest["stages"] else None,
     }
 
 
@@ -84,8 +80,8 @@ def fitting(suspicious: Sequence[Row], examples: Sequence[Row]) -> tuple[int, in
     for n_votes, limit in SIZES:
         texts = (message["content"] for row in (*suspicious[:n_votes], *examples) for message in _cut_sides(row, limit))
         if html_bytes(texts) <= TEXT_BUDGET:
-            return n_votes, limit
-    return SIZES[-1]
+            break
+    return min(n_votes, len(suspicious)), limit
 
 
 def html_bytes(texts: Iterable[str]) -> int:

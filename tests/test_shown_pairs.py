@@ -71,7 +71,7 @@ def test_of_a_conversation_the_last_turns_are_shown() -> None:
 
 
 def test_texts_fit_the_budget_as_html() -> None:
-    assert fitting([row("short")] * 10, []) == SIZES[0]
+    assert fitting([row("short")] * 10, []) == (10, SIZES[0][1])
     n_votes, limit = fitting([row('"<' * 4000)] * 200, [row("x" * 8000)] * 100)
     texts = [
         message["content"]
