@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 
 from curate.run import Run
+from reports.differences import differences
 
 VOTES = "votes"  # what found a pair, where no check did
 EXAMPLES = 5  # pairs per check
-TEXT_BUDGET = 450_000  # bytes of all shown texts as HTML: with plotly.js, tables and charts the page stays under 6 MB
+TEXT_BUDGET = 450_000  # bytes of all shown texts and marks as HTML: with plotly.js and charts the page is under 6 MB
 # The most suspicious pairs, and the characters of a prompt or a response: the first two whose total fits are used
 SIZES = ((200, 8000), (200, 4000), (200, 2000), (100, 2000), (100, 1000), (100, 500), (100, 250), (50, 120))
+MARK_BYTES = len("<mark></mark>")
 LEAST_COST = 20  # characters that a turn counts for even if it is empty
 
 SIDES = ("prompt", "chosen", "rejected")
@@ -78,8 +80,9 @@ def read_rows(run: Run, table: pl.DataFrame, pair_ids: Sequence[str]) -> list[Ro
 def fitting(suspicious: Sequence[Row], examples: Sequence[Row]) -> tuple[int, int]:
     """How many suspicious pairs are shown and with how many characters a side, so that all texts stay within the budget."""
     for n_votes, limit in SIZES:
-        texts = (message["content"] for row in (*suspicious[:n_votes], *examples) for message in _cut_sides(row, limit))
-        if html_bytes(texts) <= TEXT_BUDGET:
+        sides = [_cut_sides(row, limit) for row in (*suspicious[:n_votes], *examples)]
+        n_bytes = html_bytes(message["content"] for row in sides for side in row.values() for message in side)
+        if n_bytes <= TEXT_BUDGET and n_bytes + MARK_BYTES * sum(map(_n_marks, sides)) <= TEXT_BUDGET:
             break
     return min(n_votes, len(suspicious)), limit
 
@@ -93,15 +96,22 @@ def html_bytes(texts: Iterable[str]) -> int:
     return sum(len(escape(text).encode()) for text in texts)
 
 
-def _cut_sides(row: Row, limit: int) -> Messages:
-    return [message for side in SIDES for message in cut(row[side], limit, is_last_first=side == "prompt")]
+def _n_marks(sides: Row) -> int:
+    """How many differences of the two responses are marked."""
+    found = differences(sides["chosen"], sides["rejected"])
+    return sum(
+        is_alone for side in ("chosen", "rejected") for message in found[side] for _, is_alone in message["pieces"]
+    )
+
+
+def _cut_sides(row: Row, limit: int) -> Row:
+    return {side: cut(row[side], limit, is_last_first=side == "prompt") for side in SIDES}
 
 
 def _shown(row: Row, found_by: list[str], limit: int) -> Row:
     numbers = {name: _rounded(row[name]) for name in NUMBERS if row.get(name) is not None}
-    sides = {side: cut(row[side], limit, is_last_first=side == "prompt") for side in SIDES}
     about = {"pair_id": row["pair_id"], "source": row["source"], "found_by": found_by}
-    return {**about, **({"is_tie": True} if row["is_tie"] else {}), **numbers, **sides}
+    return {**about, **({"is_tie": True} if row["is_tie"] else {}), **numbers, **_cut_sides(row, limit)}
 
 
 def _rounded(value: Any) -> Any:

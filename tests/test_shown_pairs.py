@@ -82,6 +82,15 @@ def test_texts_fit_the_budget_as_html() -> None:
     assert 0 < html_bytes(texts) <= TEXT_BUDGET
 
 
+def test_marks_count_as_text() -> None:
+    words = [f"word{i}" for i in range(200)]
+    chosen, rejected = (" ".join(word if i % 2 else side + word for i, word in enumerate(words)) for side in "ab")
+    marked = {**row(chosen), "rejected": [{"role": "user", "content": rejected}]}
+    plain = {**row(chosen), "rejected": [{"role": "user", "content": "z" * len(rejected)}]}
+    assert fitting([plain] * 60, []) == (60, 8000)
+    assert fitting([marked] * 60, [])[1] < 2000  # 200 marks of 13 bytes for three texts of 1,700 characters
+
+
 def test_the_page_of_a_run_of_long_texts_stays_small(tmp_path: Path) -> None:
     run = fake_run(tmp_path)
     long = [{"role": "assistant", "content": "<x> & y " * 20_000}]
