@@ -31,6 +31,7 @@ TYPICAL_LIMITS = (0.51, 0.99)
 FEWEST_VOTES = 10  # with fewer no annotator can look reversed once the number of annotators is allowed for
 FALSE_DISCOVERIES = 0.05
 MOST_DOUBTFUL = 20
+N_BINS = 20  # of the agreement of annotators
 
 
 def vote_table(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -265,7 +266,8 @@ def _discovered(p_values: np.ndarray, is_tested: np.ndarray) -> np.ndarray:
 def annotator_facts(pairs: pl.DataFrame, better_log_odds: np.ndarray) -> dict[str, Any]:
     """What a report says about the annotators, as JSON values; `better_log_odds` of zeros leaves the ensemble out.
 
-    `doubtful` holds the reversed and then the random annotators, at most 20, those with the lowest upper bound first.
+    `doubtful` holds the reversed and then the random annotators, at most 20, those with the lowest upper bound first;
+    `distribution` counts the annotators with a verdict by their agreement, in 20 bins from 0 to 1.
     """
     votes = vote_table(pairs)
     table = annotator_table(votes, better_log_odds)
@@ -283,5 +285,6 @@ def annotator_facts(pairs: pl.DataFrame, better_log_odds: np.ndarray) -> dict[st
         "n_random": int((table["verdict"] == "random").sum()),
         "agreement": n_agree / n_votes if n_votes else None,
         "alpha": alpha.to_dict() if alpha else None,
+        "distribution": np.histogram(table.drop_nulls("verdict")["agreement"], N_BINS, (0.0, 1.0))[0].tolist(),
         "doubtful": doubtful.head(MOST_DOUBTFUL).to_dicts(),
     }

@@ -35,18 +35,21 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def cluster_bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate | None:
+def cluster_bootstrap(
+    values: np.ndarray, groups: np.ndarray, seed: int = 0, most_clusters: int = MOST_CLUSTERS
+) -> Estimate | None:
     """Mean of `values` with the percentile interval of resampled groups; None where there is no value.
 
     `values` is (pairs,), `groups` (pairs,) any labels. Each of the resamples draws as many groups as there are, with
-    replacement, and takes the mean over their pairs. Sums run in float64 in the order of the sorted group labels.
+    replacement, and takes the mean over their pairs. Sums run in float64 in the order of the sorted group labels. More
+    groups than `most_clusters` are drawn in bundles.
 
     >>> cluster_bootstrap(np.array([1.0, 1.0, 0.0, 1.0]), np.array(["a", "a", "b", "b"])).value
     0.75
     """
     if len(values) == 0:
         return None
-    position, n_groups = clusters(groups)
+    position, n_groups = clusters(groups, most_clusters)
     sums = np.bincount(position, weights=values.astype(np.float64))
     sizes = np.bincount(position).astype(np.float64)
     # einsum, because a product of whole numbers with floats by @ takes five times as long
@@ -56,10 +59,10 @@ def cluster_bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> 
     return Estimate(float(sums.sum() / sizes.sum()), float(low), float(high), len(values), n_groups)
 
 
-def clusters(groups: np.ndarray) -> tuple[np.ndarray, int]:
+def clusters(groups: np.ndarray, most_clusters: int = MOST_CLUSTERS) -> tuple[np.ndarray, int]:
     """(pairs,) the cluster of each pair, from 0, and how many groups there are: a cluster is a group, or a bundle of them."""
     names, position = np.unique(groups, return_inverse=True)
-    return position % MOST_CLUSTERS, len(names)
+    return position % most_clusters, len(names)
 
 
 def resamples(n_clusters: int, seed: int) -> Iterator[np.ndarray]:
@@ -82,12 +85,15 @@ def agreement_with_label(differences: np.ndarray) -> np.ndarray:
 
 
 def length_difference(pairs: pl.DataFrame) -> np.ndarray:
-    """The length null: log length of the chosen response minus that of the rejected one, (pairs,), nothing trained.
+    """The length null of `length_lead`, (pairs,)."""
+    return pairs.select(length_lead()).to_series().to_numpy()
+
+
+def length_lead() -> pl.Expr:
+    """The length null: log length of the chosen response minus that of the rejected one, nothing trained.
 
     Lengths are in characters, plus 1 so that an empty response counts. Positive = the label prefers the longer text.
     """
     n_chars = pl.element().struct.field("content").str.len_chars()
-    lengths = pairs.select(
-        (pl.col(side).list.eval(n_chars).list.sum() + 1.0).log().alias(side) for side in ("chosen", "rejected")
-    )
-    return (lengths["chosen"] - lengths["rejected"]).to_numpy()
+    chosen, rejected = ((pl.col(side).list.eval(n_chars).list.sum() + 1.0).log() for side in ("chosen", "rejected"))
+    return chosen - rejected

@@ -143,7 +143,9 @@ def decide_by_rule(
     table = pl.concat([pairs, checks.drop("pair_id"), strength.drop("pair_id")], how="horizontal")
     if policy.needs and (policy.needs not in strength.columns or strength[policy.needs].is_null().all()):
         raise CurateError(missing(policy))
-    facts = table.drop("prompt", "chosen", "rejected", "votes", "annotators")
+    facts = table.drop(
+        "prompt", "chosen", "rejected", "votes", "annotators", strict=False
+    )  # may be left out of `pairs`
     tie = table.select(is_tie()).to_series()
     rule = _first_match(facts, tie, policy)
     action, reason = _what_and_why(rule, tie, policy)

@@ -7,35 +7,25 @@ is, or on the order in which a library sums.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from curate.calibration import affordable_flips
+from curate.checks import SEVERITIES
 from curate.guarantee_words import guarantee_words
-from curate.intervals import agreement_with_label, cluster_bootstrap, length_difference
+from curate.intervals import agreement_with_label, cluster_bootstrap, length_lead
 from curate.pairs import is_tie
 from curate.run import STAGES, Run
-from curate.strength import known_label_prob
 from reports import label_errors
 from reports.members import batch_warning, members
-from reports.slices import slices
-from reports.suspicious import suspicious_pairs
+from reports.policies import policies
+from reports.shown_pairs import shown_pairs
+from reports.slices import slices, slicings
+from reports.strengths import strength
 from reports.verdict import verdict
 
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 
-KINDS = {  # from most to least doubtful
-    "wrong": "the members agree against the label",
-    "ambiguous": "the votes do not settle it",
-    "hard": "the members disagree widely",
-    "normal": "the votes are for the label",
-    "easy": "the votes are firmly for the label",
-}
 ACTIONS = ("keep", "smooth", "flip", "drop")
-AFFORDABLE = 0.05  # of flips may be wrong
 MOSTLY = 0.5
-N_BINS = 60  # even, so that zero lies on an edge
-N_POINTS = 4000  # more points than this say nothing new and make the page slow
 
 NO_EVIDENCE = {  # by scoring: why the members' agreement with the labels says nothing
     "in-sample": "The members scored pairs that they were trained on (--scoring in-sample), as the published method does: "
@@ -55,6 +45,7 @@ def facts(run: Run) -> Facts:
     table = judged_pairs(run)
     calibrated = stage_facts(run, "strength") or {}
     judge = ensemble(run, table)
+    ways = slicings(run, table)
     parts = {
         "facts_version": FACTS_VERSION,
         "data": data(run, table),
@@ -68,9 +59,10 @@ def facts(run: Run) -> Facts:
         "label_prob": label_errors.label_prob(calibrated, table),
         "annotators": label_errors.annotators(calibrated),
         "decisions": decisions(run, table),
-        "strength": strength(table),
-        "suspicious": suspicious_pairs(run, table),
-        "slices": slices(run, table, not _is_in_sample(run)),
+        "policies": policies(run, table),
+        "strength": strength(table, ways),
+        **shown_pairs(run, table),
+        "slices": slices(table, ways, not _is_in_sample(run)),
         "settings": settings(run),
     }
     computed = {name: part for name, part in parts.items() if part is not None}
@@ -80,15 +72,12 @@ def facts(run: Run) -> Facts:
 def judged_pairs(run: Run) -> pl.DataFrame:
     """One row per pair without its texts: identity, tie, length lead and, where computed, strength and decision.
 
-    `length_lead` is the length null (log length of chosen minus rejected). Tables join by position.
+    `length_lead` is the length null (log length of chosen minus rejected), `group` a number that sorts as the prompt groups
+    do: numbers are counted and drawn faster. Tables join by position.
     """
-    texts = run.scan("pairs").select("chosen", "rejected").collect()
-    table = (
-        run.scan("pairs")
-        .select("pair_id", "group", "source", "is_heldout", is_tie().alias("is_tie"))
-        .collect()
-        .with_columns(pl.Series("length_lead", length_difference(texts)))
-    )
+    columns = ("pair_id", "group", "source", "is_heldout", is_tie().alias("is_tie"), length_lead().alias("length_lead"))
+    read = run.scan("pairs").select(columns).collect(engine="streaming")
+    table = read.with_columns(pl.col("group").rank("dense"))
     done = run.manifest["stages"]
     if "strength" in done:
         table = _beside(table, run.strength)
@@ -225,7 +214,21 @@ def checks(run: Run, n_pairs: int) -> Facts | None:
         for name, n in checked.get("counts", {}).items()
     ]
     told = ("counts", "meanings", "severities", "fixes")
-    return {**{name: value for name, value in checked.items() if name not in told}, "found": found}
+    rest = {name: value for name, value in checked.items() if name not in told}
+    return {
+        **rest,
+        "found": found,
+        **({"n_pairs_with": n_pairs_with(run, known["severity"])} if known["severity"] else {}),
+    }
+
+
+def n_pairs_with(run: Run, severities: Mapping[str, str]) -> Facts:
+    """How many pairs have a finding of each severity that is worse than a note."""
+    checked = run.scan("checks")
+    names = checked.collect_schema().names()
+    by = {severity: [name for name in names if severities.get(name) == severity] for severity in SEVERITIES[:2]}
+    columns = [pl.any_horizontal(*by[severity], False).sum().alias(severity) for severity in by]
+    return checked.select(columns).collect().row(0, named=True)
 
 
 def decisions(run: Run, table: pl.DataFrame) -> Facts | None:
@@ -259,62 +262,6 @@ def policy_facts(decided: Facts) -> Facts:
     is_asked = decided["asks_guarantee"]
     sentences = guarantee_words(decided["guarantee"], is_asked)
     return {**found, "guarantee": {**decided["guarantee"], "is_asked": is_asked, "sentences": sentences}}
-
-
-def strength(table: pl.DataFrame) -> Facts | None:
-    """How the strengths lie: counts by kind, histogram of the mean by kind, and a sample of mean against spread."""
-    if "strength_mean" not in table.columns:
-        return None
-    voted = table.filter(pl.col("strength_mean").is_not_null())
-    if voted.is_empty():
-        return None
-    judged = voted.filter(~pl.col("is_tie"))
-    return {
-        "kinds": {kind: int((voted["kind"] == kind).sum()) for kind in KINDS},
-        "meanings": KINDS,
-        "against": votes_against(judged),
-        "histogram": histogram(voted),
-        "scatter": scatter(voted),
-    }
-
-
-def votes_against(judged: pl.DataFrame) -> Facts:
-    """How many labels the votes are against, the share of these that is expected to be wrong by label_prob, and how many
-    flips label_prob would carry with at most one in twenty of them wrong.
-    """
-    against = judged.filter(pl.col("strength_mean") < 0)
-    right = known_label_prob(against).drop_nulls().to_numpy()
-    expected = {"expected_wrong_share": float(np.mean(1 - right))} if len(right) else {}
-    likely = known_label_prob(judged).drop_nulls().to_numpy()
-    if len(likely):
-        expected["affordable_flips"] = affordable_flips(likely, AFFORDABLE)
-    return {"n_pairs": len(against), "n_judged": len(judged), **expected}
-
-
-def histogram(voted: pl.DataFrame) -> Facts:
-    """Counts of strength_mean by kind in equal bins around zero; the outermost bins hold everything beyond them."""
-    mean = voted["strength_mean"].to_numpy()
-    limit = max(float(np.ceil(2 * np.quantile(np.abs(mean), 0.995)) / 2), 0.5)
-    edges = np.linspace(-limit, limit, N_BINS + 1)
-    inside = np.clip(mean, -limit, limit)
-    counts = {kind: np.histogram(inside[(voted["kind"] == kind).to_numpy()], edges)[0].tolist() for kind in KINDS}
-    return {"edges": [round(edge, 6) for edge in edges.tolist()], "counts": counts}
-
-
-def scatter(voted: pl.DataFrame) -> Facts:
-    """Mean and spread of at most 4,000 pairs, evenly spaced over the ranks of the mean, by kind."""
-    ordered = voted.filter(pl.col("strength_std").is_not_null()).sort("strength_mean", "pair_id")
-    if len(ordered) > N_POINTS:
-        ordered = ordered[np.linspace(0, len(ordered) - 1, N_POINTS).round().astype(np.int64).tolist()]
-    points = {
-        kind: {
-            "mean": part["strength_mean"].round(3).to_list(),
-            "std": part["strength_std"].round(3).to_list(),
-        }
-        for kind in KINDS
-        for part in [ordered.filter(pl.col("kind") == kind)]
-    }
-    return {"n_points": len(ordered), "n_pairs": len(voted), "points": points}
 
 
 def settings(run: Run) -> Facts:

@@ -3,12 +3,14 @@
 Everywhere `checks` are the facts of `facts.checks`; those of a run of before 0.2 know no severity and no findings.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from curate.check_bias import CLEARLY, RELIABLE
 from curate.checks import SEVERITIES
 from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
+from reports.shown_pairs import VOTES
 
 Facts = dict[str, Any]
 
@@ -39,6 +41,14 @@ def check_rows(checks: Mapping[str, Any]) -> tuple[list[Facts], list[str]]:
 def _rank(severity: str | None) -> int:
     """The place of a severity, the worst first, an unknown one last."""
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def pair_filters(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What found the pairs that are shown, by name, in words with how many pairs each has: votes, then checks, worst first."""
+    rows = (*facts.get("suspicious", []), *facts.get("examples", []))
+    shown = Counter(name for row in rows for name in row.get("found_by", []))
+    ordered = [VOTES, *(check["name"] for check in check_rows(facts.get("checks", {"found": []}))[0])]
+    return {name: f"{name.replace('_', ' ')} ({count(shown[name])} shown)" for name in ordered if shown[name]}
 
 
 def finding_rows(checks: Mapping[str, Any]) -> list[dict[str, str]]:

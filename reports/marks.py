@@ -18,14 +18,36 @@ LONGEST_LABEL = 28  # characters of a category's name on an axis
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Other numbers that a figure can show: the name to choose it by, its title, and the heights of each trace."""
+
+    name: str
+    title: str
+    heights: list[list[int]]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A figure with its fixed id, the title that states its message, and a caption that says how to read it."""
+    """A figure with its fixed id, the title that states its message, and a caption that says how to read it.
+
+    With `choices`, of which the first is what the figure shows, the page lets the reader choose among them.
+    """
 
     id: str
     title: str
     caption: str
     figure: Figure
     height: int  # pixels
+    choices: tuple[Choice, ...] = ()
+
+
+def short(text: str) -> str:
+    """A text from the data with its middle left out where it is long.
+
+    >>> short("a name that is far too long for a label")
+    'a name that is f…for a label'
+    """
+    return text if len(text) <= LONGEST_LABEL else f"{text[:16]}…{text[-11:]}"
 
 
 def label(text: str) -> str:
@@ -34,8 +56,17 @@ def label(text: str) -> str:
     >>> label("<b>debate</b>")
     '&lt;b&gt;debate&lt;/b&gt;'
     """
-    short = text if len(text) <= LONGEST_LABEL else f"{text[:16]}…{text[-11:]}"
-    return escape(short, quote=False)
+    return escape(short(text), quote=False)
+
+
+def different(names: Iterable[str]) -> list[str]:
+    """Axis labels of texts from the data, told apart where they are equal once shortened.
+
+    >>> different(["a", "b", "a"])
+    ['a (1)', 'b', 'a (3)']
+    """
+    labels = [label(name) for name in names]
+    return [text if labels.count(text) == 1 else f"{text} ({n})" for n, text in enumerate(labels, start=1)]
 
 
 def estimates(name: str, rows: Iterable[tuple[str, Facts]], colour: str) -> Figure:

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from curate.run import Run, whole_file, write_json
 from reports import numbers
-from reports.charts import KIND_COLOURS, charts
+from reports.charts import charts
+from reports.differences import RULE, differences
 from reports.facts import facts
-from reports.findings import WARNED_WHEN, check_rows, finding_rows, findings_sentence
+from reports.findings import WARNED_WHEN, check_rows, finding_rows, findings_sentence, pair_filters
+from reports.languages import DETECTED
 from reports.marks import Chart
+from reports.strength_charts import KIND_COLOURS
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
 LONG_TEXT = 350  # characters; a longer text in the table of pairs begins folded
@@ -50,34 +54,52 @@ def page(facts: Mapping[str, Any]) -> str:
 
     Equal facts give equal bytes.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    written = ("count", "counted", "percent", "short_percent", "interval", "decimal", "decimal_interval")
-    environment.filters |= {name: getattr(numbers, name) for name in written}
-    environment.filters["with_code"] = with_code
     drawn = charts(facts)
-    scripts = [get_plotlyjs(), _template("report.js")]
-    return environment.from_string(_template("report.html")).render(
-        facts=facts,
-        charts=drawn,
-        figures=Markup(json_in_script({chart.id: _drawing(chart) for chart in drawn.values()})),
-        scripts=[Markup(script) for script in scripts],
-        policy=Markup(content_policy(scripts)),
-        style=Markup(_template("report.css")),
-        kind_colours={kind: colour.removeprefix("@") for kind, colour in KIND_COLOURS.items()},
-        action_words=ACTION_WORDS,
-        longest_name=LONGEST_NAME,
-        longest_meaning=LONGEST_MEANING,
-        check_rows=check_rows,
-        finding_rows=finding_rows,
-        findings_sentence=findings_sentence,
-        warned_when=WARNED_WHEN,
-        is_long=is_long,
-        as_text=as_text,
+    plotly, scripts = get_plotlyjs(), [_template("charts.js"), _template("pairs.js")]
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            charts=drawn,
+            figures=Markup(json_in_script({chart.id: _drawing(chart) for chart in drawn.values()})),
+            plotly=Markup(plotly),
+            scripts=[Markup(script) for script in scripts],
+            policy=Markup(content_policy([plotly, *scripts])),
+            style=Markup(_template("report.css")),
+        )
     )
+
+
+def environment() -> "Environment":
+    """The templates, which escape what they write, and the functions that they call."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    written = ("count", "counted", "percent", "short_percent", "interval", "decimal", "decimal_interval")
+    made.filters |= {name: getattr(numbers, name) for name in written}
+    made.filters["with_code"] = with_code
+    functions = (as_text, check_rows, differences, finding_rows, findings_sentence, is_long, pair_filters)
+    made.globals |= {function.__name__: function for function in functions}
+    made.globals |= {
+        "action_words": ACTION_WORDS,
+        "detected": DETECTED,
+        "difference_rule": RULE,
+        "kind_colours": {kind: colour.removeprefix("@") for kind, colour in KIND_COLOURS.items()},
+        "longest_meaning": LONGEST_MEANING,
+        "longest_name": LONGEST_NAME,
+        "warned_when": WARNED_WHEN,
+    }
+    return made
 
 
 def _template(name: str) -> str:
@@ -85,7 +107,9 @@ def _template(name: str) -> str:
 
 
 def _drawing(chart: Chart) -> dict[str, Any]:
-    return {"data": chart.figure["data"], "layout": {**chart.figure["layout"], "height": chart.height}}
+    choices = [{"title": choice.title, "heights": choice.heights} for choice in chart.choices]
+    layout = {**chart.figure["layout"], "height": chart.height}
+    return {"data": chart.figure["data"], "layout": layout, **({"choices": choices} if choices else {})}
 
 
 def json_in_script(value: Any) -> str:

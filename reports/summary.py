@@ -40,6 +40,11 @@ def numbers(facts: Mapping[str, Any]) -> "Table":
     data, ensemble = facts["data"], facts.get("ensemble", {})
     table = _table("", "", "")
     table.add_row("pairs read", count(data["n_pairs"]), f"on {counted(data['n_groups'], 'prompt')}")
+    found = facts.get("checks", {}).get("n_pairs_with")
+    if found:
+        table.add_row(
+            "pairs with an error", count(found["error"]), f"by the checks; {count(found['warning'])} with a warning"
+        )
     if "noise_rate" in facts:
         rate = facts["noise_rate"]
         table.add_row("labels that are wrong", *_estimate(rate, f", {counted(rate['n_verified'], 'verified pair')}"))

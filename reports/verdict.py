@@ -23,6 +23,7 @@ def verdict(facts: Mapping[str, Any]) -> dict[str, Any]:
         *_judge_words(facts.get("ensemble"), level),
         *([facts["noise_rate"]["sentence"]] if "noise_rate" in facts else []),
         *_against_words(facts, level),
+        *_checks_words(facts),
         *_training_words(facts, level),
     ]
     return {"level": level, "headline": HEADLINES[level], "sentences": sentences}
@@ -136,6 +137,16 @@ def _assumed_words(facts: Mapping[str, Any]) -> str:
     """The assumption of the formula, where the formula made label_prob."""
     is_formula = "formula" in facts.get("label_prob", {}).get("sources", [])
     return ", if label errors do not depend on the pair" if is_formula else ""
+
+
+def _checks_words(facts: Mapping[str, Any]) -> list[str]:
+    """How many pairs are broken or should be looked at, which no judge is needed for."""
+    found = facts.get("checks", {}).get("n_pairs_with")
+    if not found:
+        return []
+    n_pairs = facts["data"]["n_pairs"]
+    broken, warned = (f"{count(found[name])} ({percent(found[name] / n_pairs)})" for name in ("error", "warning"))
+    return [f"The checks, which need no judge, find an error in {broken} of the pairs and a warning in {warned}."]
 
 
 def _training_words(facts: Mapping[str, Any], level: str) -> list[str]:

@@ -20,6 +20,9 @@ HOSTILE = (
 HOSTILE_ANNOTATOR = "</script><img src=x onerror=alert(4)>\u202eann" + "n" * 100
 HOSTILE_BACKBONE = "</script><img src=x onerror=alert(5)>\u202e" + "m" * 100
 HOSTILE_COLUMN = "</script><img src=x onerror=alert(6)>\u202ecol" + "c" * 300
+HOSTILE_ID = "<img src=x onerror=alert(7)>"
+HOSTILE_LANGUAGE = "</option></select><img src=x onerror=alert(8)>"
+HOSTILE_POLICY = "</script><img src=x onerror=alert(9)>\u202e" + "p" * 100
 HOSTILE_CATEGORY = '<a href="javascript:alert(3)">red</a></script>'
 NEW_VOTE_FACTS = ("member_backbone", "cost", "batch_tolerance", "vote_spread")  # runs of before 0.2 lack them
 NEW_CHECK_FACTS = ("severities", "fixes", "examples", "biases")  # these too
@@ -109,6 +112,20 @@ def fake_decisions(strength: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def fake_checks(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the checks; as many pairs each as CHECK_FACTS counts, hostile ones among them."""
+    row = pl.int_range(pl.len())
+    return pairs.select(
+        "pair_id",
+        empty_response=False,
+        length_ratio=row < 12,
+        no_prompt=False,
+        refusal=row < 3,
+        echo=row == 1,
+        cut_off=row.is_between(100, 111),
+    )
+
+
 def estimate(value: float, low: float, high: float) -> dict[str, Any]:
     """An estimate as the stages write it."""
     return {"value": value, "low": low, "high": high, "n_pairs": N_PAIRS - 1, "n_groups": N_GROUPS}
@@ -185,6 +202,9 @@ CHECK_FACTS = {
         fake_finding("annotator_agreement", "note", 0.41, 0.04, null=0.0),
     ],
     "language": {"sample_size": 120, "english_share": 0.98},
+    "n_over_512_tokens": 30,
+    "n_over_1024_tokens": 6,
+    "n_over_2048_tokens": 0,
     "max_tokens": 256,
     "warnings": ["The data is <mostly> not English."],
 }
@@ -229,6 +249,7 @@ ANNOTATOR_FACTS = {
     "n_reversed": 1,
     "n_random": 0,
     "agreement": 0.74,
+    "distribution": [0] * 4 + [1] + [0] * 9 + [3, 3] + [0] * 4,
     "alpha": estimate(0.41, 0.38, 0.45),
     "doubtful": [
         {
@@ -290,7 +311,7 @@ def fake_run(
     strength = fake_strength(pairs)
     if "verified" in (strength_facts or {}):
         strength = fake_answers(strength)
-    checks = pairs.select("pair_id", empty_response=False, length_ratio=pl.int_range(pl.len()) < 12)
+    checks = fake_checks(pairs)
     tables: dict[str, tuple[str, pl.DataFrame, dict[str, Any], dict[str, Any]]] = {
         "load": (
             "pairs",
@@ -317,6 +338,19 @@ def fake_verified_run(path: Path) -> Run:
     warnings = ["every <verified> label is wrong"]
     facts = {"verified": VERIFIED_FACTS, "annotators": ANNOTATOR_FACTS, "warnings": warnings}
     return fake_run(path, strength_facts=facts, guarantee=GUARANTEE)
+
+
+def fake_hostile_run(path: Path) -> Run:
+    """A verified run whose pair ids, languages and policy are hostile too."""
+    run = fake_verified_run(path)
+    language = pl.Series([HOSTILE_LANGUAGE, "en"] * (N_PAIRS // 2))
+    extra = pl.Series([f'{{"language": {_quoted(name)}}}' for name in language])
+    for name in ("pairs", "checks", "strength", "decisions"):
+        table = run.read(name).with_columns(pl.col("pair_id") + HOSTILE_ID)
+        write_parquet(table.with_columns(extra=extra) if name == "pairs" else table, path / f"{name}.parquet")
+    decided = run.manifest["stages"]["decide"]["facts"] | {"policy": HOSTILE_POLICY}
+    run.record("decide", {"policy": HOSTILE_POLICY}, [path / "decisions.parquet"], N_PAIRS, decided)
+    return run
 
 
 def fake_old_run(path: Path) -> Run:

@@ -216,6 +216,7 @@ def test_doubtful_annotators_come_reversed_first():
     facts = annotator_facts(pairs, np.zeros(6_000))
     assert (facts["n_reversed"], facts["n_random"], facts["n_annotators"]) == (15, 15, 100)
     assert [row["verdict"] for row in facts["doubtful"]] == ["reversed"] * 15 + ["random"] * 5
+    assert (sum(facts["distribution"]), sum(facts["distribution"][:8])) == (100, 15)  # the reversed agree below 40 %
     assert facts == annotator_facts(pairs, np.zeros(6_000))
 
 

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import GUARANTEE, fake_run, fake_verified_run
+from fake_run import ANNOTATOR_FACTS, GUARANTEE, HOSTILE_CATEGORY, fake_finding, fake_run, fake_verified_run
 
 from reports.charts import charts
+from reports.data_charts import annotators, biases, lengths
 from reports.facts import facts
 from reports.guarantee_charts import certified_flips, kept
-from reports.marks import Chart, label
+from reports.marks import Chart, label, short
 
 ALL = {
     *("chart-accuracy", "chart-clear", "chart-agreement", "chart-correlation", "chart-strength", "chart-spread"),
-    "chart-slice-0",
+    *("chart-biases", "chart-lengths", "chart-policies", "chart-slice-0"),
 }
-OF_VERIFIED = {"chart-label-prob", "chart-certified", "chart-kept"}
+OF_VERIFIED = {"chart-label-prob", "chart-certified", "chart-kept", "chart-annotators"}
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,13 @@ def titles(found: dict[str, Chart]) -> dict[str, str]:
 
 def test_titles_state_the_message(plain: dict[str, Chart], drawn: dict[str, Chart]) -> None:
     assert titles(plain)["chart-correlation"] == "3 members vote like 1.5 independent ones, at least"
+    assert titles(plain)["chart-lengths"] == "With a limit of 1,024 tokens a trainer drops 5.0 % of the pairs"
+    assert titles(plain)["chart-policies"].startswith("Policy auto keeps ")
     said = titles(drawn)
     assert said["chart-accuracy"] == "Votes agree with 72.0 % of the labels, the longer response with 55.0 %"
+    assert (
+        said["chart-annotators"] == "Annotators agree with the others in 74.0 % of their votes; 1 annotator is in doubt"
+    )
     assert said["chart-clear"] == "Among the clearest 5 %, votes contradict 4.0 % of the labels"
     assert said["chart-agreement"] == "Predicted agreement is off by 1.0 points on average"
     assert said["chart-label-prob"] == "On verified pairs, label_prob is off by 2.3 points on average"
@@ -132,8 +138,66 @@ def test_names_from_the_data_are_no_markup_in_a_chart(drawn: dict[str, Chart]) -
     assert label("a" * 20 + "b" * 20) == "a" * 16 + "…" + "b" * 11
 
 
+def finding(name: str, value: float, half_width: float) -> dict[str, Any]:
+    return {**fake_finding(name, "note", value, half_width), "meaning": f"The label prefers {name}, if any."}
+
+
+def test_the_chart_of_biases_tells_the_farthest_of_those_that_are_clear() -> None:
+    rows = [finding("lists", 0.3, 0.25), finding("bold", 0.6, 0.05), finding("code", 0.45, 0.02)]
+    chart = biases({"checks": {"biases": rows}})
+    assert chart is not None
+    assert chart.title.replace("\u00a0", " ") == "The label prefers bold in 60.0 % of 119 pairs"
+    unclear = biases({"checks": {"biases": rows[:1]}})
+    assert unclear is not None and unclear.title.startswith("No preference of the labels is clear")
+    nulls, notes = chart.figure["data"]
+    assert nulls["x"] == [50, 50, 50]
+    assert notes["y"] == ["code", "bold", "lists"]
+    assert biases({"checks": {"biases": []}}) is None
+    assert biases({"checks": {"biases": [fake_finding("annotator_agreement", "note", 0.4, 0.1, null=0.0)]}}) is None
+
+
+def test_lengths_that_no_trainer_drops_have_no_chart() -> None:
+    none = {f"n_over_{limit}_tokens": 0 for limit in (512, 1024, 2048)}
+    assert lengths({"checks": none, "data": {"n_pairs": 10}}) is None
+    chart = lengths({"checks": none | {"n_over_512_tokens": 4}, "data": {"n_pairs": 10}})
+    assert chart is not None
+    assert chart.figure["data"][0]["x"] == [40, 0, 0] and chart.figure["data"][0]["text"][0] == "4 pairs"
+
+
+def test_annotators_without_doubt_or_without_a_distribution_have_half_a_chart() -> None:
+    everyone = annotators({"annotators": ANNOTATOR_FACTS | {"doubtful": [], "n_reversed": 0}})
+    assert everyone is not None
+    assert [trace["type"] for trace in everyone.figure["data"]] == ["bar"]
+    old = annotators({"annotators": {n: fact for n, fact in ANNOTATOR_FACTS.items() if n != "distribution"}})
+    assert old is not None
+    assert [trace["type"] for trace in old.figure["data"]] == ["scatter"]
+    assert annotators({}) is None
+
+
+def test_the_histogram_offers_each_part(plain: dict[str, Chart]) -> None:
+    chart = plain["chart-strength"]
+    whole, *parts = chart.choices
+    assert [trace["y"] for trace in chart.figure["data"]] == whole.heights
+    assert {choice.name for choice in parts} == {
+        "category: blue, 60 pairs",
+        f"category: {short(HOSTILE_CATEGORY)}, 60 pairs",
+    }
+    summed = [
+        [a + b for a, b in zip(*heights, strict=True)] for heights in zip(*(c.heights for c in parts), strict=True)
+    ]
+    assert summed == whole.heights
+
+
+def test_policies_add_up_to_all_pairs(plain: dict[str, Chart]) -> None:
+    bars = plain["chart-policies"].figure["data"]
+    assert [bar["name"] for bar in bars] == ["keep", "smooth", "flip", "drop"]
+    assert bars[0]["y"][0] == "auto (chosen)"
+    assert all(abs(sum(shares) - 100) < 1e-9 for shares in zip(*(bar["x"] for bar in bars), strict=True))
+
+
 def test_parts_that_were_not_computed_have_no_chart(tmp_path: Path) -> None:
     assert charts(facts(fake_run(tmp_path / "a", stages=("load",)))) == {}
+    assert set(charts(facts(fake_run(tmp_path / "d", stages=("load", "check"))))) == {"chart-biases", "chart-lengths"}
     voted = charts(facts(fake_run(tmp_path / "b", stages=("load", "vote"))))
     assert set(voted) == {"chart-accuracy", "chart-correlation"}
     in_sample = charts(facts(fake_run(tmp_path / "c", scoring="in-sample")))

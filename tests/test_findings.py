@@ -4,7 +4,7 @@ from typing import Any
 
 from fake_run import CHECK_FACTS, fake_finding
 
-from reports.findings import check_rows, finding_rows, findings_sentence, in_words
+from reports.findings import check_rows, finding_rows, findings_sentence, in_words, pair_filters
 
 
 def check(name: str, n_pairs: int, severity: str = "") -> dict[str, Any]:
@@ -83,3 +83,14 @@ def test_a_run_without_findings_has_no_rows() -> None:
 def test_columns_keep_their_names() -> None:
     assert in_words("model_name_shortcut") == "shortcut by model_name"
     assert in_words("position_bias") == "position bias"
+
+
+def test_filters_name_votes_and_checks_with_what_is_shown() -> None:
+    found = [check("a_b", 9, "note"), check("c", 1, "error"), check("d", 0, "error")]
+    facts = {
+        "checks": {"found": found},
+        "suspicious": [{"found_by": ["votes"]}, {"found_by": ["votes", "a_b"]}],
+        "examples": [{"found_by": ["c", "a_b"]}],
+    }
+    assert pair_filters(facts) == {"votes": "votes (2 shown)", "c": "c (1 shown)", "a_b": "a b (2 shown)"}
+    assert pair_filters({}) == {}

@@ -42,3 +42,11 @@ def test_row_order_does_not_move_the_interval(order):
 
 def test_agreement_with_label():
     assert agreement_with_label(np.array([2.0, -1.0, 0.0])).mean() == pytest.approx(1.5 / 3)
+
+
+def test_groups_in_bundles_give_the_same_value_and_nearly_the_same_interval():
+    rng = np.random.default_rng(0)
+    values, groups = rng.random(30_000), np.arange(30_000) // 3
+    whole, bundled = cluster_bootstrap(values, groups), cluster_bootstrap(values, groups, most_clusters=1000)
+    assert (bundled.value, bundled.n_groups) == (whole.value, 10_000)
+    assert (bundled.high - bundled.low) / (whole.high - whole.low) == pytest.approx(1, abs=0.1)
