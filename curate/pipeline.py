@@ -346,7 +346,7 @@ def decide(run: Run, options: DecideOptions = DecideOptions()) -> Run:
     return run
 
 
-def report(run: Run, progress: Progress = no_progress) -> Run:  # noqa: ARG001
+def report(run: Run, progress: Progress = no_progress) -> Run:
     """Write facts.json and report.html from what the run folder holds."""
     from reports.page import write_report
 
@@ -354,7 +354,7 @@ def report(run: Run, progress: Progress = no_progress) -> Run:  # noqa: ARG001
     if run.is_fresh("report", {}):
         return run
     with run.lock():
-        write_report(run)
+        write_report(run, progress)
         run.record("report", {}, [run.path / "facts.json", run.path / "report.html"], run.stage("load")["rows"])
     return run
 
@@ -385,7 +385,7 @@ def audit(
     vote(run, vote_options, progress)
     strength(run, StrengthOptions(decide_options.verified))
     decide(run, replace(decide_options, verified=None))  # the strength has them
-    return report(run)
+    return report(run, progress)
 
 
 def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:

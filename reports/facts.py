@@ -4,7 +4,7 @@ What was not computed is missing from the JSON, never zero. Nothing here depends
 is, or on the order in which a library sums.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,7 @@ from curate.checks import SEVERITIES
 from curate.guarantee_words import guarantee_words
 from curate.intervals import agreement_with_label, cluster_bootstrap, length_lead
 from curate.pairs import is_tie
-from curate.run import STAGES, Run
+from curate.run import STAGES, Progress, Run, no_progress
 from reports import label_errors
 from reports.members import batch_warning, members
 from reports.policies import policies
@@ -37,7 +37,7 @@ NO_EVIDENCE = {  # by scoring: why the members' agreement with the labels says n
 Facts = dict[str, Any]
 
 
-def facts(run: Run) -> Facts:
+def facts(run: Run, progress: Progress = no_progress) -> Facts:
     """Everything the report says about a run, as JSON values.
 
     Needs the stage `load`; every part that rests on another stage is left out where that stage has not run.
@@ -46,26 +46,30 @@ def facts(run: Run) -> Facts:
     calibrated = stage_facts(run, "strength") or {}
     judge = ensemble(run, table)
     ways = slicings(run, table)
-    parts = {
-        "facts_version": FACTS_VERSION,
-        "data": data(run, table),
-        "warnings": warnings(run, table),
-        "ensemble": judge,
-        "members": members(judge),
-        "checks": checks(run, len(table)),
-        "noise_rate": label_errors.noise_rate(calibrated),
-        "clear_errors": label_errors.clear_errors(calibrated),
-        "agreement": calibrated.get("agreement"),
-        "label_prob": label_errors.label_prob(calibrated, table),
-        "annotators": label_errors.annotators(calibrated),
-        "decisions": decisions(run, table),
-        "policies": policies(run, table),
-        "strength": strength(table, ways),
-        **shown_pairs(run, table),
-        "slices": slices(table, ways, not _is_in_sample(run)),
-        "settings": settings(run),
+    parts: dict[str, Callable[[], Any]] = {
+        "facts_version": lambda: FACTS_VERSION,
+        "data": lambda: data(run, table),
+        "warnings": lambda: warnings(run, table),
+        "ensemble": lambda: judge,
+        "members": lambda: members(judge),
+        "checks": lambda: checks(run, len(table)),
+        "noise_rate": lambda: label_errors.noise_rate(calibrated),
+        "clear_errors": lambda: label_errors.clear_errors(calibrated),
+        "agreement": lambda: calibrated.get("agreement"),
+        "label_prob": lambda: label_errors.label_prob(calibrated, table),
+        "annotators": lambda: label_errors.annotators(calibrated),
+        "decisions": lambda: decisions(run, table),
+        "policies": lambda: policies(run, table),
+        "strength": lambda: strength(table, ways),
+        "slices": lambda: slices(table, ways, not _is_in_sample(run)),
+        "settings": lambda: settings(run),
     }
-    computed = {name: part for name, part in parts.items() if part is not None}
+    made = {}
+    for done, (name, part) in enumerate(parts.items()):
+        progress("report", done, len(parts))
+        made[name] = part()
+    computed = {name: part for name, part in {**made, **shown_pairs(run, table)}.items() if part is not None}
+    progress("report", len(parts), len(parts))
     return {**computed, "verdict": verdict(computed)}
 
 

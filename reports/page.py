@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from curate.run import Run, whole_file, write_json
+from curate.run import Progress, Run, no_progress, whole_file, write_json
 from reports import numbers
 from reports.charts import charts
 from reports.differences import RULE, differences
@@ -40,9 +40,9 @@ ACTION_WORDS = {
 }
 
 
-def write_report(run: Run) -> None:
+def write_report(run: Run, progress: Progress = no_progress) -> None:
     """Write `facts.json` and `report.html` into the run folder, each whole or not at all."""
-    found = facts(run)
+    found = facts(run, progress)
     html = page(found)
     write_json(found, run.path / "facts.json")
     with whole_file(run.path / "report.html") as partial:
