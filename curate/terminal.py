@@ -9,7 +9,16 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,14 +36,11 @@ SHORT = (  # the parts of facts.json that answer in short
 METRICS = {"accuracy": "accuracy", "margin": "mean margin", "nll": "NLL", "ece": "ECE"}
 
 
-class Rate(TextColumn):
+class Rate(ProgressColumn):
     """Steps a second of a task."""
 
-    def __init__(self) -> None:
-        super().__init__("{task.speed:,.0f}/s")
-
-    def render(self, task: Any) -> Any:
-        return "" if task.speed is None else super().render(task)
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else _rate(task.speed))
 
 
 @contextmanager
@@ -77,6 +83,15 @@ def log_lines(console: Console, clock: Callable[[], float]) -> Callback:
     return show
 
 
+def _rate(per_second: float) -> str:
+    """Steps a second; slow ones with a digit that says something.
+
+    >>> _rate(1234.5), _rate(0.26)
+    ('1,234/s', '0.3/s')
+    """
+    return f"{per_second:,.{0 if per_second >= 10 else 1}f}/s"
+
+
 def _speed(done: int, total: int, seconds: float) -> str:
     """The rate so far and the time that the rest takes at it; nothing before the first step.
 
@@ -87,7 +102,7 @@ def _speed(done: int, total: int, seconds: float) -> str:
         return ""
     left = round((total - done) * seconds / done)
     hours = f"{left // 3600}:" if left >= 3600 else ""
-    return f", {done / seconds:,.0f}/s, {hours}{left // 60 % 60:0{2 if hours else 1}d}:{left % 60:02d} left"
+    return f", {_rate(done / seconds)}, {hours}{left // 60 % 60:0{2 if hours else 1}d}:{left % 60:02d} left"
 
 
 def show_warnings(facts: Mapping[str, Any]) -> None:

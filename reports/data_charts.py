@@ -9,7 +9,7 @@ LONGEST_MEANING = 90  # characters in a title; one that names a column of the da
 TRL_LIMIT = 1024  # the default of trl's RewardTrainer
 ROW = 26  # pixels
 HISTOGRAM = 190  # pixels
-SEVERITY_COLOURS = {"note": "@easy", "warning": "@accent"}
+SEVERITIES = {"none": ("within chance", "@muted"), "note": ("note", "@easy"), "warning": ("warning", "@accent")}
 
 
 def biases(facts: Facts) -> Chart | None:
@@ -29,10 +29,10 @@ def biases(facts: Facts) -> Chart | None:
         "marker": {"color": "@muted", "size": 12, "symbol": "line-ns-open", "line": {"width": 2}},
         "hovertemplate": "%{x:.0f} % where there is nothing to find<extra></extra>",
     }
-    found = {severity: [(n, row) for n, row in named if row["severity"] == severity] for severity in SEVERITY_COLOURS}
+    found = {severity: [(n, row) for n, row in named if row["severity"] == severity] for severity in SEVERITIES}
     traces = [
         nulls,
-        *(estimates(severity, found[severity], SEVERITY_COLOURS[severity]) for severity in found if found[severity]),
+        *(estimates(name, found[each], colour) for each, (name, colour) in SEVERITIES.items() if found[each]),
     ]
     design = layout(
         xaxis=axis("pairs (%)"),

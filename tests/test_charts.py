@@ -142,6 +142,18 @@ def finding(name: str, value: float, half_width: float) -> dict[str, Any]:
     return {**fake_finding(name, "note", value, half_width), "meaning": f"The label prefers {name}, if any."}
 
 
+def test_every_bias_is_drawn_whatever_its_severity() -> None:
+    rows = [fake_finding(f"{severity}_bias", severity, 0.5, 0.1) for severity in ("none", "note", "warning")]
+    chart = biases({"checks": {"biases": rows}})
+    assert chart is not None
+    null, *drawn = chart.figure["data"]
+    assert (
+        sorted(row for trace in drawn for row in trace["y"])
+        == sorted(null["y"])
+        == ["none bias", "note bias", "warning bias"]
+    )
+
+
 def test_the_chart_of_biases_tells_the_farthest_of_those_that_are_clear() -> None:
     rows = [finding("lists", 0.3, 0.25), finding("bold", 0.6, 0.05), finding("code", 0.45, 0.02)]
     chart = biases({"checks": {"biases": rows}})
