@@ -6,6 +6,7 @@ from typing import Any
 from reports.numbers import count, counted, interval, percent
 
 LIMITED_BELOW = 0.65  # with one label in five wrong, two of three votes against a label are then the judge's own error
+MANY_ERRORS = 0.1  # of the pairs: no policy that comes with prefcurate repairs labels that go round in a circle
 
 HEADLINES = {
     "unvoted": "Nothing has judged these labels yet.",
@@ -14,11 +15,15 @@ HEADLINES = {
     "limited": "With care: the votes carry signal, but they are a limited judge of this data.",
     "useful": "Yes, after curation: the votes carry real signal about these labels.",
 }
+BROKEN = "With care: the votes carry real signal, but the checks find an error in {} of the pairs."
 
 
 def verdict(facts: Mapping[str, Any]) -> dict[str, Any]:
     """`level` (a key of HEADLINES), `headline`, and `sentences` that give the numbers behind it."""
     level = judge(facts.get("ensemble"))
+    headline = HEADLINES[level]
+    if level == "useful" and error_share(facts) > MANY_ERRORS:
+        level, headline = "limited", BROKEN.format(percent(error_share(facts)))
     sentences = [
         *_judge_words(facts.get("ensemble"), level),
         *([facts["noise_rate"]["sentence"]] if "noise_rate" in facts else []),
@@ -26,7 +31,17 @@ def verdict(facts: Mapping[str, Any]) -> dict[str, Any]:
         *_checks_words(facts),
         *_training_words(facts, level),
     ]
-    return {"level": level, "headline": HEADLINES[level], "sentences": sentences}
+    return {"level": level, "headline": headline, "sentences": sentences}
+
+
+def error_share(facts: Mapping[str, Any]) -> float:
+    """The share of the pairs in which a check finds an error; 0 where the checks have not run.
+
+    >>> error_share({"data": {"n_pairs": 4}, "checks": {"n_pairs_with": {"error": 1, "warning": 3}}})
+    0.25
+    """
+    found = facts.get("checks", {}).get("n_pairs_with")
+    return found["error"] / facts["data"]["n_pairs"] if found else 0.0
 
 
 def judge(ensemble: Mapping[str, Any] | None) -> str:

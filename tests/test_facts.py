@@ -356,3 +356,13 @@ def test_recurring_responses_are_pointed_out_only_with_folds_by_prompt(tmp_path:
         made[name] = warnings(run, fake_pairs())
     assert any("--folds-by pair" in warning for warning in made["many"])
     assert not any("--folds-by pair" in warning for warning in made["few"])
+
+
+@pytest.mark.parametrize(("n_errors", "level"), [(10, "useful"), (11, "limited")])
+def test_many_errors_of_the_checks_are_in_the_headline(n_errors: int, level: str) -> None:
+    estimate = {"value": 0.8, "low": 0.78, "high": 0.82, "n_pairs": 100, "n_groups": 100}
+    checks = {"n_pairs_with": {"error": n_errors, "warning": 0}}
+    found = verdict({"ensemble": {"accuracy": estimate}, "checks": checks, "data": {"n_pairs": 100}})
+    assert found["level"] == level
+    said = "the checks find an error in 11.0 % of the pairs" in plain([found["headline"]])
+    assert said == (level == "limited")
