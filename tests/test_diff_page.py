@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from browsing import own_text, texts
 from fake_run import HOSTILE, fake_pairs, fake_run
 from hypothesis import given
 from hypothesis import strategies as st
-from test_page import browser, own_text, texts  # noqa: F401
 
 from curate.run import Run, write_parquet
 from reports.diff_page import page, write_diff_page
@@ -146,7 +146,7 @@ def test_facts_without_a_chart_have_a_page(runs):
 
 
 @pytest.fixture
-def opened(browser, file):  # noqa: F811
+def opened(browser, file):
     browser.get(file.as_uri())
     return browser
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from browsing import own_text
 from fake_run import (
     GUARANTEE,
     HOSTILE,
@@ -44,11 +45,6 @@ def verified_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def verified_html(verified_folder: Path) -> str:
     return own_text((verified_folder / "report.html").read_text(encoding="utf-8"))
-
-
-def own_text(html: str) -> str:
-    """The page without its scripts, with plain spaces."""
-    return re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL).replace("\u00a0", " ")
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_is(folder: Path, tmp_path: Path) -> None:

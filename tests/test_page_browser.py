@@ -1,12 +1,11 @@
 """The report in a real browser: charts, table, side by side, keyboard, colours, and hostile texts that stay text."""
 
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import texts
 from fake_run import (
     HOSTILE,
     HOSTILE_ANNOTATOR,
@@ -23,7 +22,6 @@ from fake_run import (
 
 from reports.page import write_report
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
 
 
@@ -46,23 +44,6 @@ def hostile_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = fake_hostile_run(tmp_path_factory.mktemp("hostile"))
     write_report(run)
     return run.path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium and chromedriver are not installed: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    options.binary_location = CHROMIUM
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(autouse=True)
@@ -90,12 +71,6 @@ def wait_for_charts(browser: Any) -> None:
 
     drawn = "return document.documentElement.dataset.charts === 'drawn'"
     WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda each: each.execute_script(drawn))
-
-
-def texts(browser: Any, selector: str) -> list[str]:
-    script = "return [...document.querySelectorAll(arguments[0])].filter(e => !e.hidden).map(e => e.textContent.trim())"
-    found: list[str] = browser.execute_script(script, selector)
-    return found
 
 
 def test_plots_render_without_a_console_message(opened: Any) -> None:
