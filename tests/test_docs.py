@@ -1,5 +1,6 @@
 """Every command in the README and in docs/ is run, top to bottom of each page, and what the pages list is what there is."""
 
+import gzip
 import json
 import re
 import shlex
@@ -40,8 +41,9 @@ def folder(tmp_path, monkeypatch):
     """A folder with small files under the names that the pages use; the working folder of the test."""
     pairs, _ = sample(150, 0.1, 0, TOPICS)
     rows = pairs.with_columns(category=pl.Series(["help", "advice"] * 75))
-    for name in ("data.jsonl", "train.jsonl", "hh_rlhf_test.jsonl"):
+    for name in ("data.jsonl", "train.jsonl"):
         rows.write_ndjson(tmp_path / name)
+    (tmp_path / "hh_rlhf_test.jsonl.gz").write_bytes(gzip.compress((tmp_path / "data.jsonl").read_bytes()))
     rows[20:].vstack(sample(20, 0.0, 1, TOPICS)[0].with_columns(category=pl.lit("new"))).write_ndjson(
         tmp_path / "newer.jsonl"
     )
