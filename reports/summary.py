@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.findings import check_rows
+from reports.findings import check_rows, finding_rows
 from reports.numbers import count, counted, decimal, decimal_interval, interval, percent
 from reports.verdict import flip_words
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
 HOW_TO_KNOW = "How many labels are wrong? curate sample RUN --n 300 --to FILE, then --verified FILE"
 LEVEL_STYLES = {"useful": "bold green", "limited": "bold yellow", "weak": "bold red"}
@@ -91,14 +92,18 @@ def _add_certainty(table: "Table", facts: Mapping[str, Any]) -> None:
 
 
 def checks(facts: Mapping[str, Any]) -> "Table | None":
-    """The checks that found something, worst first; of those that are only notes the names and counts."""
-    found = [check for check in check_rows(facts.get("checks", {"found": []}))[0] if check["n_pairs"]]
-    if not found:
+    """The checks that found something, worst first, and what the labels clearly prefer; of notes the names and counts."""
+    checked = facts.get("checks", {"found": []})
+    found = [check for check in check_rows(checked)[0] if check["n_pairs"]]
+    preferred = [row for row in finding_rows(checked) if row["severity"] == "warning"]
+    if not found and not preferred:
         return None
     table = _table("check", "pairs", "meaning")
     for check in found:
         if check.get("severity") != "note":
             table.add_row(check["name"].replace("_", " "), count(check["n_pairs"]), check["meaning"])
+    for row in preferred:
+        table.add_row(_given(row["title"]), row["value"], _given(row["meaning"]))
     notes = [f"{c['name'].replace('_', ' ')} {count(c['n_pairs'])}" for c in found if c.get("severity") == "note"]
     if notes:
         table.add_row("notes", "", ", ".join(notes))
@@ -112,9 +117,18 @@ def actions(facts: Mapping[str, Any]) -> "Table | None":
         return None
     table = _table("action", "pairs", "reason")
     for row in decided["reasons"]:
-        table.add_row(row["action"], count(row["n_pairs"]), row["reason"])
+        table.add_row(row["action"], count(row["n_pairs"]), _given(row["reason"]))
     table.add_row("all", count(sum(row["n_pairs"] for row in decided["reasons"])), "every pair is accounted for")
     return table
+
+
+def _given(text: str) -> "Text":
+    """A text with words of the data or of a policy file, which cannot steer the terminal."""
+    from rich.text import Text
+
+    from curate.terminal import printable
+
+    return Text(printable(text))
 
 
 def _table(*columns: str) -> "Table":

@@ -328,6 +328,22 @@ def test_the_terminal_summary_has_the_same_numbers(folder: Path) -> None:
     assert re.search(r"pairs with an error +1 +by the checks; 15 with a warning", text)
 
 
+def test_the_terminal_says_what_the_labels_clearly_prefer_and_is_not_steered(folder: Path) -> None:
+    from rich.console import Console
+
+    out = StringIO()
+    made = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    made["checks"]["biases"][1] |= {"name": "\x1b[31mred[/]_shortcut", "severity": "warning"}
+    made["decisions"]["reasons"][0]["reason"] = "[/]\x1b[2J"
+    Console(file=out, width=200).print(summary(made))
+    text = out.getvalue().replace("\u00a0", " ")
+    warned = [row for row in made["checks"]["biases"] if row["severity"] == "warning"]
+    assert len(warned) >= 2 and "\x1b" not in text and "[/]\\x1b[2J" in text
+    assert "shortcut by \\x1b[31mred[/]" in text
+    for row in warned:
+        assert f"{row['value']:.1%}".replace("%", " %") in text and row["meaning"][:12] in text
+
+
 def test_the_terminal_summary_of_a_verified_run(verified_folder: Path, folder: Path) -> None:
     from rich.console import Console
 
