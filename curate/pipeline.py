@@ -379,6 +379,7 @@ def audit(
     _refuse_before_work(vote_options, decide_options)
     run = load(data, out, load_options, overwrite, progress)
     _refuse_given_votes(run, decide_options.chosen, decide_options.verified is not None)
+    _refuse_too_few(run, decide_options)
     if decide_options.verified is not None:
         read_verified(Path(decide_options.verified), run.read("pairs"))  # refused before the long stages
     check(run, vote_options.features, progress)
@@ -403,6 +404,22 @@ def _refuse_before_work(voting: VoteOptions, deciding: DecideOptions) -> None:
     for name in voting.backbones:
         find_backbone(name)
     compute_dtype(voting.dtype, compute_device())
+
+
+def _refuse_too_few(run: Run, deciding: DecideOptions) -> None:
+    """Too few labels for label_prob, before the long stages and where a policy needs it; several annotators give it too."""
+    from curate.noise_rate import FEWEST_CLEAR
+
+    facts = run.stage("load")["facts"]
+    if deciding.chosen.needs != "label_prob" or deciding.verified or facts["n_score_lists"] or facts["n_with_votes"]:
+        return
+    n_labels = len(run.scan("pairs").filter(~is_tie() & ~pl.col("is_heldout")).select("pair_id").collect())
+    if n_labels < FEWEST_CLEAR:
+        raise CurateError(
+            f"{run.path}: {n_labels} pairs with a label to learn from (ties and held-out prompts aside), and policy "
+            f"{deciding.chosen.name} needs {FEWEST_CLEAR}; give more data or --heldout-share 0, choose --policy "
+            "secrets2-margin, or run the checks alone: curate check DATA"
+        )
 
 
 def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:

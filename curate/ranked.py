@@ -117,7 +117,9 @@ def ranked(item: dict[str, Any], content: str, name: str) -> GivenResponse:
     turns = as_messages(part(item, content, name), f"{name}.{content}", "assistant")
     rank = number(part(item, "rank", name), f"{name}.rank", "a number, the best response's the lowest")
     is_whole = is_plain(item[content])
-    return GivenResponse(turns, -rank, {key: value for key, value in item.items() if key != content or not is_whole})
+    return GivenResponse(
+        turns, 0.0 - rank, {key: value for key, value in item.items() if key != content or not is_whole}
+    )
 
 
 def part(item: dict[str, Any], key: str, name: str) -> Any:

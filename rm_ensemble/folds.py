@@ -60,8 +60,8 @@ def plan_folds(unit: Ints, teaches: NDArray[np.bool_], n_folds: int, rng: np.ran
     n_teaching = int((sizes > 0).sum())
     if n_teaching < max(n_folds, 2):
         raise CurateError(
-            f"{n_teaching} prompts with a label to learn from, fewer than {max(n_folds, 2)}: "
-            "give more data, or fewer --folds, or --folds-by pair"
+            f"prompts with a label to learn from, ties and held-out ones aside: {n_teaching}, and {max(n_folds, 2)} folds need "
+            "as many; give more data, fewer --folds or --folds-by pair, or run the checks alone: curate check DATA"
         )
     fold_of_unit = _deal(sizes, n_folds, rng)
     fold = fold_of_unit[unit]

@@ -60,7 +60,7 @@ def test_folds_by_pair_keep_the_same_two_responses_together(make_pairs):
 
 
 def test_fewer_prompts_than_folds_are_refused():
-    with pytest.raises(CurateError, match="2 prompts with a label to learn from, fewer than 3: .*--folds"):
+    with pytest.raises(CurateError, match="held-out ones aside: 2, and 3 folds need as many; .*--folds"):
         plan_folds(np.array([0, 0, 1]), np.ones(3, bool), 3, np.random.default_rng(0))
     with pytest.raises(CurateError, match="no pair to learn from"):
         plan_in_sample(np.zeros(3, np.int64), np.zeros(3, bool), np.random.default_rng(0))

@@ -522,3 +522,13 @@ def test_annotators_votes_are_combined_with_the_ensemble(tmp_path):
     assert found["n_posterior"] == N_PAIRS
     looks_wrong = (run.strength["label_prob"] < 0.5).to_numpy()
     assert (looks_wrong == is_wrong).mean() > 0.95
+
+
+def test_too_few_labels_are_refused_before_the_long_stages(command, tmp_path):
+    rows = [{"prompt": f"Question {i}?", "chosen": f"Answer {i}.", "rejected": f"No {i}."} for i in range(54)]
+    data = tmp_path / "few.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    code, out, err = command("audit", data, "--out", tmp_path / "run")
+    assert (code, out) == (2, "") and "49 pairs with a label to learn from (ties and held-out prompts aside)" in err
+    assert "policy auto needs 50" in err and "curate check DATA" in err
+    assert not (tmp_path / "run" / "votes").exists()

@@ -145,3 +145,8 @@ def test_a_row_with_one_rated_response():
     assert found.responses == [GivenResponse(BLUE, 3.0, {})]
     assert ranked.kto({"prompt": SKY, "completion": RED, "label": False}).responses[0].grade == 0
     assert ranked.pointwise({"prompt": SKY, "response": BLUE, "score": -1.5}).responses[0].grade == -1.5
+
+
+def test_the_best_rank_of_all_is_a_score_of_zero_without_a_sign():
+    given = ranked.nemo_rl({**NEMO, "completions": [{"rank": 0, "completion": BLUE}, {"rank": 1, "completion": RED}]})
+    assert [str(response.grade) for response in given.responses] == ["0.0", "-1.0"]
