@@ -17,7 +17,7 @@ from curate.flips import flip_responses
 from curate.not_carried import first_loss, more_than_text
 from curate.pairs import is_tie
 from curate.run import replace_folder, sha256_of, write_json, write_parquet
-from curate.writers import CARRIES_ALL, COPIES, WRITERS, duplicated
+from curate.writers import CARRIES_ALL, COPIES, FOR_TRL, WRITERS, duplicated
 
 FILES = ("parquet", "jsonl")
 SMOOTHED = ("keep", "drop", "duplicate")
@@ -194,7 +194,7 @@ def write_export(
 
 def trl_reads_all(curated: pl.DataFrame, form: str, options: ExportOptions) -> bool:
     """True where TRL can train on the export as it is: its columns, and no pair that format trl would leave out."""
-    if options.format not in ("trl", "full"):
+    if options.format not in FOR_TRL:
         return False
     return bool(curated.select(first_loss(WRITERS["trl"].cannot, form).is_null().all()).item())
 

@@ -18,6 +18,7 @@ PROVENANCE = {
     "margin_scale": 0.5,
     "languages": ["en", "zh"],
     "n_over_1024_tokens": 7,
+    "tokens_of": "minilm",
 }
 ACTIONS = ["keep", "flip", "smooth", "drop", "keep"]
 # The names that the Hub's card validation knows (huggingface.co/docs/hub/datasets-cards).
@@ -129,20 +130,20 @@ def test_the_card_says_what_was_removed_and_why(found):
                 "left out: 1 tie: not carried by trl (--format full carries them)",
                 "1 pairs in doubt are written with their hard label, because format trl has no soft label per pair "
                 "(--format full has: label_prob)",
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
             ],
         ),
         (
             {"smoothed": "drop"},
             [
                 "left out: 1 smoothed: left out by --smoothed drop; 1 tie: not carried by trl (--format full carries them)",
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
             ],
         ),
         (
             {"format": "full"},
             [
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
                 "TRL cannot train on this folder (ties, tool calls or empty lists are in it): export with --format trl",
             ],
         ),

@@ -3,10 +3,12 @@ import json
 import polars as pl
 import pytest
 
+from curate import pipeline
+from curate.card import remarks
 from curate.errors import CurateError
 from curate.export import ExportOptions, exported_columns, split_pairs, trl_reads_all, write_export
 from curate.pairs import PAIR_SCHEMA
-from curate.run import sha256_of
+from curate.run import Run, sha256_of, write_parquet
 from curate.writers import WRITERS
 from tests.decided import decided
 
@@ -225,3 +227,39 @@ def test_a_failed_write_leaves_the_old_export(split, tmp_path):
         write_export(tmp_path / "out", split(), "standard", ExportOptions(), {})
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def decided_run(path, pairs, actions):
+    """A run folder whose stages left these pairs and decisions."""
+    table = decided(pairs, actions)
+    of_strength = ["pair_id", "label_prob", "strength_mean", "strength_std", "vote_share"]
+    stages = {
+        "load": ("pairs", pairs, {"form": "standard"}),
+        "check": ("checks", pairs.select("pair_id"), {"n_over_1024_tokens": 2}),
+        "vote": ("votes", pairs.select("pair_id"), {}),
+        "strength": ("strength", table.select(of_strength), {}),
+        "decide": (
+            "decisions",
+            table.select("pair_id", "action", "reason", "label_prob", "margin", "weight"),
+            {"policy": "auto", "margin_scale": 0.5},
+        ),
+    }
+    run = Run(path)
+    for stage, (name, rows, facts) in stages.items():
+        write_parquet(rows, path / f"{name}.parquet")
+        run.record(stage, {}, [path / f"{name}.parquet"], len(rows), facts)
+    run.update(input="0123", versions={"prefcurate": "0.1.0"})
+    return run
+
+
+def test_only_exported_pairs_count_as_over_trls_limit(make_pairs, tmp_path):
+    """Two of the pairs read are too long; the policy drops one of them."""
+    long, short = "word " * 1100, "word " * 500  # a word is a token
+    rows = [("Sky?", long, "Red."), ("Sea?", "Blue.", long), ("Sun?", short, "Red."), ("Moon?", "Grey.", "Red.")]
+    run = decided_run(tmp_path / "run", make_pairs(*rows), ["drop", "flip", "keep", "keep"])
+    pipeline.export(run, tmp_path / "out")
+    found = pipeline.read_provenance(tmp_path / "out")
+    assert found["n_over_1024_tokens"] == 1
+    assert remarks(found)[-1] == (
+        "1 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs"
+    )
