@@ -450,7 +450,7 @@ def export(
         **(_lengths_for_trl(split.curated, progress) if options.format in FOR_TRL else {}),
         "options": {name: stage["options"] for name, stage in run.manifest["stages"].items()},
     }
-    export_stage.write_export(to, split, form, options, provenance)
+    export_stage.write_export(to, split, form, options, provenance, progress)
     return split.counts
 
 

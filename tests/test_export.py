@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 
 import polars as pl
 import pytest
@@ -209,6 +210,21 @@ def test_shards_are_numbered_and_hold_every_row(split, tmp_path, monkeypatch):
         "data/train-00000-of-00002.parquet": 2,
         "data/train-00001-of-00002.parquet": 1,
     }
+
+
+def test_every_shard_and_what_takes_time_before_is_told(make_pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.export.PAIRS_PER_SHARD", 2)
+    pairs = make_pairs(*[(f"question {i}", "good", "bad") for i in range(5)])
+    run, told = decided_run(tmp_path / "run", pairs, ["keep"] * 5), []
+    pipeline.export(run, tmp_path / "out", progress=lambda *call: told.append(call))
+    assert told == [("tokenise", 1, 1), ("export", 0, 5), ("export", 2, 5), ("export", 4, 5), ("export", 5, 5)]
+
+
+def test_the_command_shows_the_progress_of_an_export(make_pairs, tmp_path, monkeypatch, command):
+    run, seen = decided_run(tmp_path / "run", make_pairs(("Sky?", "Blue.", "Red.")), ["keep"]), []
+    monkeypatch.setattr("curate.command.progress_bars", lambda _: nullcontext(lambda *call: seen.append(call)))
+    assert command("export", run.path, "--to", tmp_path / "out")[0] == 0
+    assert ("export", 1, 1) in seen
 
 
 def test_the_trl_config_lies_only_where_trl_can_train(split, make_pairs, tmp_path):
