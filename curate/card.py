@@ -17,6 +17,7 @@ from curate.writers import CARRIES_ALL, COPIES, FOR_TRL, WRITERS
 JUDGED_PAIRS = 300  # whose language is looked at
 JUDGED_CHARS = 800
 FEWEST_SHARE = 0.1  # of the judged pairs that a language needs to be named
+NO_LANGUAGE = "zxx"  # ISO 639: the identifier is sure that there is none
 TRL_MAX_LENGTH = 1024  # the default of trl's RewardTrainer, which drops pairs that are longer
 
 
@@ -190,7 +191,7 @@ def languages_of(pairs: pl.DataFrame) -> list[str]:
     text = pl.concat_str(map(text_of, ("prompt", "chosen")), separator="\n").str.head(JUDGED_CHARS).alias("text")
     texts = sample.select(text).to_series()
     found = texts.replace_strict(languages(texts.unique()), default=None, return_dtype=pl.String).drop_nulls()
-    counted = found.value_counts(name="n").filter(pl.col("n") >= FEWEST_SHARE * len(texts))
+    counted = found.filter(found != NO_LANGUAGE).value_counts(name="n").filter(pl.col("n") >= FEWEST_SHARE * len(texts))
     return counted.sort("n", "text", descending=[True, False])["text"].to_list()
 
 
