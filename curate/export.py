@@ -61,7 +61,7 @@ class ExportOptions:
             raise CurateError(f"--smoothed {self.smoothed}: format {self.format} has soft labels; leave it out")
         if self.smoothed == "duplicate" and self.format != "trl":
             raise CurateError(f"--smoothed duplicate: for training, not for format {self.format}; choose keep or drop")
-        if not re.fullmatch(r"[a-z0-9.-]+", self.license):
+        if not re.fullmatch(r"[a-z0-9.+-]+", self.license):
             raise CurateError(f"--license {self.license!r}: the Hub's names are like mit, apache-2.0 or cc-by-4.0")
 
 

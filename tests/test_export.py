@@ -140,6 +140,11 @@ def test_options_that_contradict_are_refused(options, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", ["unknown", "cc-by-nc-sa-4.0", "openrail++"])
+def test_licences_are_named_as_the_hub_names_them(name):
+    assert ExportOptions(license=name).license == name
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 @pytest.mark.parametrize("form", ["standard", "conversational"])
