@@ -462,7 +462,7 @@ def _lengths_for_trl(curated: pl.DataFrame, progress: Progress) -> dict[str, Any
     from curate.card import TRL_MAX_LENGTH
     from curate.check_lengths import length_facts
 
-    counting = FeatureOptions()
+    counting = FeatureOptions(max_tokens=TRL_MAX_LENGTH)
     found = length_facts(_token_lengths(curated, counting, progress))
     name = f"n_over_{TRL_MAX_LENGTH}_tokens"
     return {name: found[name], "tokens_of": counting.backbone}
