@@ -12,12 +12,13 @@ import polars as pl
 import yaml
 
 from curate.pairs import text_of
-from curate.writers import CARRIES_ALL, COPIES, WRITERS
+from curate.writers import CARRIES_ALL, COPIES, FOR_TRL, WRITERS
 
 JUDGED_PAIRS = 300  # whose language is looked at
 JUDGED_CHARS = 800
 FEWEST_SHARE = 0.1  # of the judged pairs that a language needs to be named
-TRL_MAX_LENGTH = 1024
+NO_LANGUAGE = "zxx"  # ISO 639: the identifier is sure that there is none
+TRL_MAX_LENGTH = 1024  # the default of trl's RewardTrainer, which drops pairs that are longer
 
 
 def remarks(found: Mapping[str, Any]) -> list[str]:
@@ -42,10 +43,10 @@ def remarks(found: Mapping[str, Any]) -> list[str]:
             f"every pair is there {COPIES} times ({found['rows']:,} rows), of the {counts['smoothed']:,} pairs in doubt as "
             f"many with the responses exchanged as the label is in doubt: train 1/{COPIES} of the epochs"
         )
-    if found.get("n_over_1024_tokens") and options["format"] in ("trl", "full"):
+    if n_over := found.get(f"n_over_{TRL_MAX_LENGTH}_tokens"):
         said.append(
-            f"{found['n_over_1024_tokens']:,} of the pairs read are over {TRL_MAX_LENGTH:,} tokens, TRL's default limit; "
-            "TRL drops such pairs"
+            f"{n_over:,} of the exported pairs are over {TRL_MAX_LENGTH:,} tokens (as {found['tokens_of']} counts), TRL's "
+            "default limit; TRL drops such pairs"
         )
     if options["format"] == "full" and not found["trl_reads_all"]:
         said.append(
@@ -95,7 +96,7 @@ def metadata(found: Mapping[str, Any]) -> str:
         language=found.get("languages") or None,
         license=found["export"]["license"],
         pretty_name=f"{' '.join(found['source'].split())}, curated",
-        tags=["trl", *tags] if found["export"]["format"] in ("trl", "full") else tags,
+        tags=["trl", *tags] if found["export"]["format"] in FOR_TRL else tags,
         size_categories=[size_category(found["rows"])],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
         dataset_info={"features": found["features"]},  # of JSON lines, datasets would guess them from the first rows
@@ -125,14 +126,9 @@ def how(found: Mapping[str, Any]) -> str:
     return (
         f"An ensemble of reward models voted on every pair (curate audit, prefcurate {found['versions']['prefcurate']}); "
         f"policy `{markdown(found['policy'])}` decided from its votes and from data checks what to keep, flip, smooth and "
-        f"drop; written as format `{options['format']}` ({writer_help(options['format'])}). `provenance.json` has the input's "
+        f"drop; written as format `{options['format']}` ({WRITERS[options['format']].help}). `provenance.json` has the input's "
         "hash, all settings and versions, and the hash of every file here."
     )
-
-
-def writer_help(name: str) -> str:
-    """What a format is for, in one line."""
-    return WRITERS[name].help
 
 
 def caveats(found: Mapping[str, Any]) -> str:
@@ -195,7 +191,7 @@ def languages_of(pairs: pl.DataFrame) -> list[str]:
     text = pl.concat_str(map(text_of, ("prompt", "chosen")), separator="\n").str.head(JUDGED_CHARS).alias("text")
     texts = sample.select(text).to_series()
     found = texts.replace_strict(languages(texts.unique()), default=None, return_dtype=pl.String).drop_nulls()
-    counted = found.value_counts(name="n").filter(pl.col("n") >= FEWEST_SHARE * len(texts))
+    counted = found.filter(found != NO_LANGUAGE).value_counts(name="n").filter(pl.col("n") >= FEWEST_SHARE * len(texts))
     return counted.sort("n", "text", descending=[True, False])["text"].to_list()
 
 

@@ -207,6 +207,7 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="the folder to write")],
     exporting: ExportOptions,
+    progress: Progress,
     push: Annotated[
         str | None,
         typer.Option(
@@ -226,7 +227,7 @@ def export(
     """
     if private and not push:
         raise CurateError("--private: says how --push makes the dataset; add --push ORG/NAME, or leave it out")
-    counts = pipeline.export(Run.open(run), to, exporting, overwrite)
+    counts = pipeline.export(Run.open(run), to, exporting, overwrite, progress)
     said = remarks(pipeline.read_provenance(to))
     address = pipeline.push(to, push, private=private, overwrite=overwrite) if push else None
 

@@ -16,8 +16,8 @@ from curate.errors import CurateError, unknown_choice
 from curate.flips import flip_responses
 from curate.not_carried import first_loss, more_than_text
 from curate.pairs import is_tie
-from curate.run import replace_folder, sha256_of, write_json, write_parquet
-from curate.writers import CARRIES_ALL, COPIES, WRITERS, duplicated
+from curate.run import Progress, no_progress, replace_folder, sha256_of, write_json, write_parquet
+from curate.writers import CARRIES_ALL, COPIES, FOR_TRL, WRITERS, duplicated
 
 FILES = ("parquet", "jsonl")
 SMOOTHED = ("keep", "drop", "duplicate")
@@ -61,7 +61,7 @@ class ExportOptions:
             raise CurateError(f"--smoothed {self.smoothed}: format {self.format} has soft labels; leave it out")
         if self.smoothed == "duplicate" and self.format != "trl":
             raise CurateError(f"--smoothed duplicate: for training, not for format {self.format}; choose keep or drop")
-        if not re.fullmatch(r"[a-z0-9.-]+", self.license):
+        if not re.fullmatch(r"[a-z0-9.+-]+", self.license):
             raise CurateError(f"--license {self.license!r}: the Hub's names are like mit, apache-2.0 or cc-by-4.0")
 
 
@@ -157,7 +157,12 @@ def exported_columns(curated: pl.DataFrame, form: str, options: ExportOptions) -
 
 
 def write_export(
-    to: Path, split: Split, form: str, options: ExportOptions, provenance: dict[str, Any]
+    to: Path,
+    split: Split,
+    form: str,
+    options: ExportOptions,
+    provenance: dict[str, Any],
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write the export folder `to` whole or not at all: into a folder beside it, which is then renamed.
 
@@ -167,7 +172,7 @@ def write_export(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         table = exported_columns(split.curated, form, options)
-        files = _write_shards(table, partial, options.file)
+        files = _write_shards(table, partial, options.file, progress)
         write_parquet(split.removed, partial / "removed" / "removed.parquet")
         write_parquet(split.diff, partial / "removed" / "diff.parquet")
         found = {
@@ -194,15 +199,16 @@ def write_export(
 
 def trl_reads_all(curated: pl.DataFrame, form: str, options: ExportOptions) -> bool:
     """True where TRL can train on the export as it is: its columns, and no pair that format trl would leave out."""
-    if options.format not in ("trl", "full"):
+    if options.format not in FOR_TRL:
         return False
     return bool(curated.select(first_loss(WRITERS["trl"].cannot, form).is_null().all()).item())
 
 
-def _write_shards(table: pl.DataFrame, folder: Path, kind: str) -> dict[str, dict[str, Any]]:
+def _write_shards(table: pl.DataFrame, folder: Path, kind: str, progress: Progress) -> dict[str, dict[str, Any]]:
     """Write the rows into `data/`; returns the rows and the sha256 of each file."""
     n_shards = max(1, -(-len(table) // PAIRS_PER_SHARD))
     files = {}
+    progress("export", 0, len(table))
     for i in range(n_shards):
         shard = table.slice(i * PAIRS_PER_SHARD, PAIRS_PER_SHARD)
         path = folder / "data" / f"train-{i:05d}-of-{n_shards:05d}.{kind}"
@@ -212,4 +218,5 @@ def _write_shards(table: pl.DataFrame, folder: Path, kind: str) -> dict[str, dic
             path.parent.mkdir(parents=True, exist_ok=True)
             shard.write_ndjson(path)
         files[path.relative_to(folder).as_posix()] = {"rows": len(shard), "sha256": sha256_of(path)}
+        progress("export", i * PAIRS_PER_SHARD + len(shard), len(table))
     return files

@@ -14,12 +14,29 @@ SIDE = re.compile(r"(?<![^\W_])(chosen|rejected)(?![^\W_])")
 OTHER_SIDE = {"chosen": "rejected", "rejected": "chosen"}
 OTHER_POSITION = {"a": "b", "b": "a"}
 PAIRED = (("chosen", "rejected"), ("chosen score list", "rejected score list"))  # columns that change places
+
+
+def other_side(share: Any) -> Any:
+    """A share, or a chance, of the other response."""
+    return 1 - share if is_number(share) else share
+
+
+def negated(lead: Any) -> Any:
+    """A lead over the other response, seen from that one."""
+    return 0 - lead if is_number(lead) else lead  # never -0.0
+
+
 # Entries of `extra` whose value depends on which response is the chosen one; their names stay.
 TURNED: dict[str, Callable[[Any], Any]] = {
     "position_chosen": lambda position: OTHER_POSITION.get(str(position), position),
     "GPT4 label": lambda label: 1 - label if is_number(label) and label in (0, 1) else label,
-    "mean preference difference": lambda mean: -mean if is_number(mean) else mean,
-    "mean_preference_difference": lambda mean: -mean if is_number(mean) else mean,
+    "mean preference difference": negated,
+    "mean_preference_difference": negated,
+}
+# What a `full` export that was read back said of the pair, under `exported` of `extra`.
+TURNED_EXPORTED = {
+    **dict.fromkeys(("strength_mean", "margin"), negated),
+    **dict.fromkeys(("vote_share", "label_prob", "label_strength"), other_side),
 }
 
 
@@ -51,7 +68,14 @@ def flipped_extra(extra: str) -> str:
     '{"position_chosen":"b","score_chosen":1,"score_rejected":4}'
     """
     given = json.loads(extra)
+    _turn_exported(given)
     return extra_json({_name(name): TURNED[name](value) if name in TURNED else value for name, value in given.items()})
+
+
+def _turn_exported(given: dict[str, Any]) -> None:
+    """Turn what former exports said of the pair, each within the one after it."""
+    while isinstance(given := given.get("exported", {}), dict) and given:
+        given.update({name: turn(given[name]) for name, turn in TURNED_EXPORTED.items() if name in given})
 
 
 def _name(name: str) -> str:

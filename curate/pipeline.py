@@ -440,13 +440,14 @@ def export(
     to: str | os.PathLike[str],
     options: export_stage.ExportOptions = export_stage.ExportOptions(),
     overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> dict[str, int]:
     """Write the cleaned dataset to the folder `to`; returns the counts, which add up to the pairs read.
 
     What was written and why pairs were left out is in its provenance.json.
     """
     from curate.card import languages_of
-    from curate.writers import WRITERS, read_scores
+    from curate.writers import FOR_TRL, WRITERS, read_scores
 
     decided = run.stage("decide")
     _refuse_foreign_folder(Path(to), overwrite, "provenance.json")
@@ -463,11 +464,25 @@ def export(
         "policy": decided["facts"]["policy"],
         "margin_scale": decided["facts"]["margin_scale"],
         "languages": languages_of(split.curated),
-        "n_over_1024_tokens": run.stage("check")["facts"]["n_over_1024_tokens"],
+        **(_lengths_for_trl(split.curated, progress) if options.format in FOR_TRL else {}),
         "options": {name: stage["options"] for name, stage in run.manifest["stages"].items()},
     }
-    export_stage.write_export(to, split, form, options, provenance)
+    export_stage.write_export(to, split, form, options, provenance, progress)
     return split.counts
+
+
+def _lengths_for_trl(curated: pl.DataFrame, progress: Progress) -> dict[str, Any]:
+    """How many exported pairs are over TRL's limit, and whose tokens were counted: those of the backbone that is always there.
+
+    The pairs read were counted by the stage check, but those that were dropped or not carried among them.
+    """
+    from curate.card import TRL_MAX_LENGTH
+    from curate.check_lengths import length_facts
+
+    counting = FeatureOptions(max_tokens=TRL_MAX_LENGTH)
+    found = length_facts(_token_lengths(curated, counting, progress))
+    name = f"n_over_{TRL_MAX_LENGTH}_tokens"
+    return {name: found[name], "tokens_of": counting.backbone}
 
 
 def push(folder: str | os.PathLike[str], repo: str, *, private: bool = False, overwrite: bool = False) -> str:

@@ -1,5 +1,6 @@
 """An export folder to the Hugging Face Hub: uploaded, and then counted there, because an upload can lose a file."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ LOGIN = "log in with: hf auth login"
 def push(folder: Path, repo: str, n_rows: int, *, private: bool = False, overwrite: bool = False) -> str:
     """Upload an export folder as the dataset `repo` (org/name) and return its address.
 
-    Refuses a repository that holds files without `overwrite`, and a public one where `private` is asked. Afterwards the
-    rows of `data/` are counted on the Hub; a count other than `n_rows` is an error. The local folder stays as it is.
+    Refuses a repository of other files, one that holds an export without `overwrite`, and a public one where `private` is
+    asked. Afterwards the rows of `data/` are counted on the Hub; a count other than `n_rows` is an error. The local folder
+    stays as it is.
     """
     from huggingface_hub import DatasetCard, HfApi, get_token
 
@@ -50,10 +52,25 @@ def _refuse_other(api: Any, repo: str, private: bool, overwrite: bool) -> None:
             f"--push {repo}: the repository is public; make it private on the Hub, or leave out --private"
         )
     held = set(api.list_repo_files(repo, repo_type="dataset")) - EMPTY_REPO
-    if held and not overwrite:
+    if held and not ("provenance.json" in held and _is_export(repo)):
         raise CurateError(
-            f"--push {repo}: the repository holds {len(held):,} files; choose another, or add --overwrite"
+            f"--push {repo}: the repository holds {len(held):,} files that curate export did not write; choose another "
+            "name, or empty it on the Hub"
         )
+    if held and not overwrite:
+        raise CurateError(f"--push {repo}: the repository holds an export; choose another name, or add --overwrite")
+
+
+def _is_export(repo: str) -> bool:
+    """True where the provenance.json of a repository is that of an export: it names the prefcurate that wrote it."""
+    from huggingface_hub import HfFileSystem
+
+    try:
+        found = json.loads(HfFileSystem().read_bytes(f"datasets/{repo}/provenance.json"))
+    except (ValueError, RecursionError):
+        return False
+    made_by = found.get("versions") if isinstance(found, dict) else None
+    return isinstance(made_by, dict) and "prefcurate" in made_by
 
 
 def rows_on_hub(api: Any, repo: str, revision: str) -> int:

@@ -144,6 +144,7 @@ WRITERS = {
         cannot=("tie", "tool calls or media", "turns of others than user and assistant", ONE_RESPONSE),
     ),
 }
+FOR_TRL = ("trl", "full")  # formats with the columns that TRL reads
 CARRIES_ALL = next(name for name, writer in WRITERS.items() if not writer.cannot and writer.has_soft_label)
 
 

@@ -1,12 +1,13 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
 
-from curate.card import card, languages_of, remarks, trl_config
+from curate.card import NO_LANGUAGE, card, languages_of, remarks, size_category, trl_config
 from curate.export import ExportOptions, split_pairs, write_export
 from curate.writers import WRITERS
 from tests.decided import decided
@@ -18,10 +19,9 @@ PROVENANCE = {
     "margin_scale": 0.5,
     "languages": ["en", "zh"],
     "n_over_1024_tokens": 7,
+    "tokens_of": "minilm",
 }
 ACTIONS = ["keep", "flip", "smooth", "drop", "keep"]
-# The names that the Hub's card validation knows (huggingface.co/docs/hub/datasets-cards).
-SIZES = {"n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M"}
 CONFIGS = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}]
 
 
@@ -48,7 +48,7 @@ def test_the_metadata_is_what_the_hub_reads(found, name):
     assert data["license"] == "mit"
     assert data["language"] == ["en", "zh"]
     assert data["pretty_name"] == "toy, curated"
-    assert set(data["size_categories"]) <= SIZES
+    assert data["size_categories"] == ["n<1K"]
     assert data["configs"] == CONFIGS
     assert ("trl" in data["tags"]) == (name in ("trl", "full"))
     assert "preference" in data["tags"]
@@ -58,14 +58,14 @@ def test_the_metadata_is_what_the_hub_reads(found, name):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A local stand-in of the Hub's card validation, which answers as the Hub does; gives the bodies it was sent."""
+    """A local stand-in of the Hub's card validation, which answers by `problem_of`; gives the bodies it was sent."""
     bodies = []
 
     class Validator(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             bodies.append((self.path, body))
-            problem = problem_of(body)
+            problem = problem_of(body["content"])
             self.send_response(400 if problem else 200)
             self.end_headers()
             self.wfile.write((problem or "ok").encode())
@@ -81,23 +81,76 @@ def hub(monkeypatch):
     server.server_close()
 
 
-def problem_of(body):
-    """What the Hub would say against a card: metadata that is no mapping, or a licence that it does not know."""
-    metadata = yaml.safe_load(body["content"].split("---\n")[1])
-    if not isinstance(metadata, dict):
-        return "metadata is no mapping"
-    return None if metadata["license"] in ("unknown", "mit") else '"license" must be one of [apache-2.0, mit, ...]'
+def problem_of(content):
+    """What is wrong with a card by rules that are not ours, None where nothing is.
+
+    huggingface_hub reads it; datasets has the rules for its `configs` and `dataset_info`, and the Hub's names of languages
+    and sizes; licences are those of SPDX. The Hub's own schema is not published. So the tests do not show that the Hub
+    takes a card, only that it breaks none of these rules: of SPDX's licences the Hub knows some, and has names of its own.
+    """
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+    from packaging.licenses import canonicalize_license_expression
+
+    try:
+        data = DatasetCard(content).data
+        MetadataConfigs.from_dataset_card_data(data)
+        DatasetInfosDict.from_dataset_card_data(data)
+        if data.license != "unknown":
+            canonicalize_license_expression(data.license)
+    except (ValueError, yaml.YAMLError) as error:
+        return str(error)
+    named = {"language": set(data.language or []), "size_categories": set(data.size_categories)}
+    unknown = [f'"{field}": {names - hub_names(field)} unknown' for field, names in named.items()]
+    return next((problem for problem in unknown if "set()" not in problem), None)
+
+
+def hub_names(field):
+    """The names of a field of the metadata, as datasets brings them."""
+    import datasets
+
+    file = {"language": "languages.json", "size_categories": "size_categories.json"}[field]
+    return set(json.loads((Path(datasets.__file__).parent / "utils" / "resources" / file).read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "problem"),
+    [
+        ("license: mit", "license: no-such", "Unknown license: 'no-such'"),
+        ("- en", "- english", "\"language\": {'english'} unknown"),
+        ("- n<1K", "- n<2K", "\"size_categories\": {'n<2K'} unknown"),
+        ("split: train", "split: tr-ain", "Expected data_files in YAML to be"),
+        ("dtype: string", "dtype: text", "Feature type 'Text' not found"),
+        ("license: mit", "license: [", "while parsing"),
+    ],
+)
+def test_the_stand_in_refuses_what_breaks_a_rule(found, line, other, problem):
+    good = card(found(license="mit"))
+    assert problem_of(good) is None
+    assert line in good
+    assert problem in problem_of(good.replace(line, other))
+
+
+def test_every_language_and_size_that_a_card_can_name_is_one_of_the_hubs():
+    from curate.check_language import _identifier
+
+    kikuyu = "kik"  # ISO 639-3, where the list has the shorter code
+    assert set(_identifier().labels) - {NO_LANGUAGE, kikuyu} <= hub_names("language")
+    assert {size_category(10**power) for power in range(14)} == hub_names("size_categories") - {"unknown"}
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the client keeps its connection
-def test_the_hubs_own_validation_passes(found, hub):
+def test_a_card_goes_to_the_hub_as_its_client_sends_it_and_breaks_no_known_rule(found, hub):
     from huggingface_hub import DatasetCard
 
     hostile = PROVENANCE | {"source": 'a: "b" #c --- {d}\n- e', "policy": "x|y"}
-    for provenance in (PROVENANCE, hostile):
-        DatasetCard(card(found(provenance))).validate()
-    (path, body), _ = hub
-    assert (path, body["repoType"], set(body)) == ("/api/validate-yaml", "dataset", {"repoType", "content"})
+    for name in WRITERS:
+        for provenance in (PROVENANCE, hostile):
+            DatasetCard(card(found(provenance, format=name))).validate()
+    for path, body in hub:
+        assert (path, body["repoType"], set(body)) == ("/api/validate-yaml", "dataset", {"repoType", "content"})
+    assert len(hub) == 2 * len(WRITERS)
     with pytest.raises(ValueError, match="license"):
         DatasetCard(card(found(license="no-such"))).validate()
 
@@ -129,20 +182,20 @@ def test_the_card_says_what_was_removed_and_why(found):
                 "left out: 1 tie: not carried by trl (--format full carries them)",
                 "1 pairs in doubt are written with their hard label, because format trl has no soft label per pair "
                 "(--format full has: label_prob)",
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
             ],
         ),
         (
             {"smoothed": "drop"},
             [
                 "left out: 1 smoothed: left out by --smoothed drop; 1 tie: not carried by trl (--format full carries them)",
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
             ],
         ),
         (
             {"format": "full"},
             [
-                "7 of the pairs read are over 1,024 tokens, TRL's default limit; TRL drops such pairs",
+                "7 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs",
                 "TRL cannot train on this folder (ties, tool calls or empty lists are in it): export with --format trl",
             ],
         ),
@@ -205,4 +258,5 @@ def test_languages_are_those_of_a_tenth_of_the_pairs_or_more(make_pairs):
     assert languages_of(pairs) == ["en", "zh"]
     assert languages_of(make_pairs(*[english] * 30, chinese)) == ["en"]
     assert languages_of(make_pairs(("1 + 1", "2", "3"))) == []
+    assert languages_of(make_pairs(("xkq zzv 00", "ff 3c 7a", "3"))) == []  # surely no language
     assert languages_of(pl.concat([pairs] * 20)) == ["en", "zh"]

@@ -1,12 +1,15 @@
 import json
+from contextlib import nullcontext
 
 import polars as pl
 import pytest
 
+from curate import pipeline
+from curate.card import remarks
 from curate.errors import CurateError
 from curate.export import ExportOptions, exported_columns, split_pairs, trl_reads_all, write_export
 from curate.pairs import PAIR_SCHEMA
-from curate.run import sha256_of
+from curate.run import Run, sha256_of, write_parquet
 from curate.writers import WRITERS
 from tests.decided import decided
 
@@ -137,6 +140,11 @@ def test_options_that_contradict_are_refused(options, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("name", ["unknown", "cc-by-nc-sa-4.0", "openrail++"])
+def test_licences_are_named_as_the_hub_names_them(name):
+    assert ExportOptions(license=name).license == name
+
+
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 @pytest.mark.parametrize("form", ["standard", "conversational"])
@@ -209,6 +217,21 @@ def test_shards_are_numbered_and_hold_every_row(split, tmp_path, monkeypatch):
     }
 
 
+def test_every_shard_and_what_takes_time_before_is_told(make_pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.export.PAIRS_PER_SHARD", 2)
+    pairs = make_pairs(*[(f"question {i}", "good", "bad") for i in range(5)])
+    run, told = decided_run(tmp_path / "run", pairs, ["keep"] * 5), []
+    pipeline.export(run, tmp_path / "out", progress=lambda *call: told.append(call))
+    assert told == [("tokenise", 1, 1), ("export", 0, 5), ("export", 2, 5), ("export", 4, 5), ("export", 5, 5)]
+
+
+def test_the_command_shows_the_progress_of_an_export(make_pairs, tmp_path, monkeypatch, command):
+    run, seen = decided_run(tmp_path / "run", make_pairs(("Sky?", "Blue.", "Red.")), ["keep"]), []
+    monkeypatch.setattr("curate.command.progress_bars", lambda _: nullcontext(lambda *call: seen.append(call)))
+    assert command("export", run.path, "--to", tmp_path / "out")[0] == 0
+    assert ("export", 1, 1) in seen
+
+
 def test_the_trl_config_lies_only_where_trl_can_train(split, make_pairs, tmp_path):
     for name, expected in {"trl": True, "full": False, "strength": False, "rewardbench": False}.items():
         found = write_export(tmp_path / name, split(format=name), "standard", ExportOptions(format=name), PROVENANCE)
@@ -225,3 +248,39 @@ def test_a_failed_write_leaves_the_old_export(split, tmp_path):
         write_export(tmp_path / "out", split(), "standard", ExportOptions(), {})
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def decided_run(path, pairs, actions):
+    """A run folder whose stages left these pairs and decisions."""
+    table = decided(pairs, actions)
+    of_strength = ["pair_id", "label_prob", "strength_mean", "strength_std", "vote_share"]
+    stages = {
+        "load": ("pairs", pairs, {"form": "standard"}),
+        "check": ("checks", pairs.select("pair_id"), {"n_over_1024_tokens": 2}),
+        "vote": ("votes", pairs.select("pair_id"), {}),
+        "strength": ("strength", table.select(of_strength), {}),
+        "decide": (
+            "decisions",
+            table.select("pair_id", "action", "reason", "label_prob", "margin", "weight"),
+            {"policy": "auto", "margin_scale": 0.5},
+        ),
+    }
+    run = Run(path)
+    for stage, (name, rows, facts) in stages.items():
+        write_parquet(rows, path / f"{name}.parquet")
+        run.record(stage, {}, [path / f"{name}.parquet"], len(rows), facts)
+    run.update(input="0123", versions={"prefcurate": "0.1.0"})
+    return run
+
+
+def test_only_exported_pairs_count_as_over_trls_limit(make_pairs, tmp_path):
+    """Two of the pairs read are too long; the policy drops one of them."""
+    long, short = "word " * 1100, "word " * 500  # a word is a token
+    rows = [("Sky?", long, "Red."), ("Sea?", "Blue.", long), ("Sun?", short, "Red."), ("Moon?", "Grey.", "Red.")]
+    run = decided_run(tmp_path / "run", make_pairs(*rows), ["drop", "flip", "keep", "keep"])
+    pipeline.export(run, tmp_path / "out")
+    found = pipeline.read_provenance(tmp_path / "out")
+    assert found["n_over_1024_tokens"] == 1
+    assert remarks(found)[-1] == (
+        "1 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs"
+    )

@@ -57,6 +57,24 @@ def test_two_flips_are_none(make_pairs):
             {"GPT4 label": -1, "mean_preference_difference": None},
         ),
         ({"position_chosen": "a", "id": 2**70}, {"position_chosen": "b", "id": 2**70}),
+        (  # what a `full` export said of the pair before, and the export before that
+            {"exported": {"strength_mean": 0.5, "vote_share": 0.75, "label_prob": 1.0, "margin": 0.25, "weight": 1.0}},
+            {
+                "exported": {
+                    "strength_mean": -0.5,
+                    "vote_share": 0.25,
+                    "label_prob": 0.0,
+                    "margin": -0.25,
+                    "weight": 1.0,
+                }
+            },
+        ),
+        (
+            {"exported": {"label_strength": 0.25, "strength_std": 0.5, "exported": {"action": "flip", "margin": 1}}},
+            {"exported": {"label_strength": 0.75, "strength_std": 0.5, "exported": {"action": "flip", "margin": -1}}},
+        ),
+        ({"exported": {"label_prob": None, "margin": "1"}}, {"exported": {"label_prob": None, "margin": "1"}}),
+        ({"exported": 1, "label_prob": 0.25}, {"exported": 1, "label_prob": 0.25}),  # columns of the data
         ({"meta": {"score_chosen": 1}}, {"meta": {"score_chosen": 1}}),  # of a column as given, beside position_chosen
     ],
 )
@@ -69,7 +87,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-KEYS = st.text(max_size=6) | st.sampled_from(["chosen", "rejected", "score_chosen", "chosen_by", "position_chosen"])
+KEYS = st.text(max_size=6) | st.sampled_from(
+    ["chosen", "rejected", "score_chosen", "chosen_by", "position_chosen", "exported", "strength_mean", "margin"]
+)
 
 
 @given(st.dictionaries(KEYS, JSON, max_size=5))

@@ -68,6 +68,10 @@ class FakeHub:
         assert path.startswith(f"datasets/{REPO}@c0ffee/")
         return (self.place(REPO) / path.removeprefix(f"datasets/{REPO}@c0ffee/")).open(mode)
 
+    def read_bytes(self, path):
+        assert path.startswith(f"datasets/{REPO}/")
+        return (self.place(REPO) / path.removeprefix(f"datasets/{REPO}/")).read_bytes()
+
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
@@ -124,12 +128,32 @@ def test_a_lost_shard_is_found_out(hub, folder):
     )
 
 
-def test_a_repository_of_other_files_is_refused_without_overwrite(hub, folder, make_pairs, tmp_path):
+def test_an_earlier_export_is_refused_without_overwrite(hub, folder, make_pairs, tmp_path):
     push(folder, REPO, 5)
-    assert error_of(folder, REPO, 5).startswith("--push org/name: the repository holds ")
+    assert error_of(folder, REPO, 5) == (
+        "--push org/name: the repository holds an export; choose another name, or add --overwrite"
+    )
     assert hub.calls.count("upload_folder") == 1
     smaller = exported(make_pairs, tmp_path, 2)
     push(smaller, REPO, 2, overwrite=True)  # the old shards are gone, or the count would tell
+
+
+@pytest.mark.parametrize("provenance", [None, "{", "[]", '{"versions": {"other": "1"}}'])
+def test_a_repository_that_holds_no_export_is_never_overwritten(hub, folder, provenance):
+    """`--overwrite` is typed for the local folder too, after an upload that failed."""
+    held = {"data/precious.parquet": "rows", "README.md": "theirs"} | (
+        {"provenance.json": provenance} if provenance else {}
+    )
+    for name, text in held.items():
+        (hub.place(REPO) / name).parent.mkdir(parents=True, exist_ok=True)
+        (hub.place(REPO) / name).write_text(text)
+    for overwrite in (False, True):
+        assert error_of(folder, REPO, 5, overwrite=overwrite) == (
+            f"--push org/name: the repository holds {len(held)} files that curate export did not write; choose another name, "
+            "or empty it on the Hub"
+        )
+    assert {name: (hub.place(REPO) / name).read_text() for name in held} == held
+    assert "upload_folder" not in hub.calls
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(hub, folder):

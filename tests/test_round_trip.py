@@ -194,6 +194,16 @@ def test_flipped_pairs_come_back_as_they_were_exported(folder, name):
     assert again.filter(is_tie).select(SAME).equals(loaded.pairs.filter(is_tie).select(SAME))
 
 
+def test_what_an_export_said_turns_with_a_flip_of_the_pair_that_is_read_back(folder):
+    """Kept at first with a strength of .75 and a margin of .5, then flipped: both speak against what is now chosen."""
+    loaded = read_pairs(lines(folder, NATIVE["standard"][:1]), LoadOptions())
+    again = read_again(folder, exported(loaded, "full")[0], "parquet")
+    options = ExportOptions(format="full")
+    curated = split_pairs(again.pairs, decided(again.pairs, ["flip"]), options, again.form).curated
+    said = json.loads(exported_columns(curated, again.form, options)["extra"][0])["exported"]
+    assert (said["strength_mean"], said["margin"], said["vote_share"], said["label_prob"]) == (-0.75, -0.5, 0.0, 0.0)
+
+
 def test_every_format_has_rich_rows():
     assert list(RICH) == list(FORMATS)
 
