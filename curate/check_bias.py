@@ -154,6 +154,8 @@ def _finding(
 
 def _facts(name: str, doc: str, estimate: Estimate, null: float, severity: str) -> dict[str, Any]:
     meaning, *_, fix = doc.strip().splitlines()
+    if severity == "warning" and estimate.is_too_narrow:
+        severity = "note"  # of few groups the interval looks surer than it is
     about = {"name": name, "severity": severity, "meaning": meaning, "fix": fix.partition(": ")[2]}
     return {**about, **estimate.to_dict(), "null": null, "is_too_narrow": estimate.is_too_narrow}
 

@@ -63,6 +63,17 @@ def test_a_clear_bias_is_a_warning_either_way(make_pairs):
     assert findings(even)["list_bias"]["severity"] == "none"
 
 
+def test_a_clear_bias_on_few_prompts_is_a_note_because_its_interval_is_too_narrow(make_pairs):
+    longer = [("One prompt?", f"A longer answer {i}.", f"Short {i}.") for i in range(28)]
+    shorter = [("One prompt?", f"Short {i}.", f"A longer answer {i}.") for i in range(28, 40)]
+    found = findings(make_pairs(*longer, *shorter))["length_bias"]
+    assert (found["value"], found["low"], found["high"], found["n_groups"]) == (0.7, 0.7, 0.7, 1)
+    assert (found["is_too_narrow"], found["severity"]) == (True, "note")
+    votes = {"votes": [[1.0, 0.0]] * 40, "annotators": [["ann", "bob"]] * 40}
+    found = findings(make_pairs(*longer, *shorter, **votes))["annotator_agreement"]
+    assert (found["is_too_narrow"], found["severity"]) == (True, "note")
+
+
 def test_position_bias_needs_a_known_order(make_pairs):
     extra = [json.dumps({"position_chosen": "a"})] * 36 + [json.dumps({"position_chosen": "b"})] * 4
     found = findings(make_pairs(*rows(40, "Yes.", "No."), extra=extra))["position_bias"]
