@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from curate.check_bias import bias_findings, chosen_first
-from curate.check_columns import check_columns, own_scores, response_uses
+from curate.check_bias import bias_findings
+from curate.check_columns import check_columns, chosen_first, own_scores, response_uses
 from curate.check_duplicates import NEAR_CHECKS, near_columns
 from curate.check_labels import LABEL_CHECKS, in_cycle
 from curate.check_language import language, other_language_column

@@ -143,6 +143,16 @@ def test_scores_are_read_under_every_name_and_missing_ones_are_null():
     assert own_scores(pl.DataFrame({"extra": ["{}"]})).rows() == [(None, None)]
 
 
+def test_scores_of_two_places_are_turned_by_the_label():
+    extra = [
+        '{"position_chosen":"b","score_a":5,"score_b":1}',
+        '{"position_chosen":"a","rating_a":5,"rating_b":1}',
+        '{"score_a":5,"score_b":1}',  # nobody says which of the two was chosen
+        '{"position_chosen":"b","score_a":5,"score_b":1,"score_chosen":3,"score_rejected":2}',
+    ]
+    assert own_scores(pl.DataFrame({"extra": extra})).rows() == [(1.0, 5.0), (5.0, 1.0), (None, None), (3.0, 2.0)]
+
+
 def test_metadata_of_strange_shape_is_left_out():
     assert metadata_paths(['{"meta":["x"],"a\\"b":"x","n":1}', '{"meta":null,"late":"y"}']) == {"late": '$["late"]'}
 

@@ -97,6 +97,24 @@ def test_near_duplicates_can_be_left_out(command, tmp_path):
     assert "near_duplicate_prompt" not in out
 
 
+def test_scores_of_a_and_b_against_the_label_are_found(command, tmp_path):
+    rows = [
+        {
+            "prompt": "Who sings?",
+            "response_a": "Larks.",
+            "response_b": "Cats.",
+            "label": label,
+            "score_a": 5,
+            "score_b": 1,
+        }
+        for label in (1, 0)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = {row["check"]: row for row in json.loads(command("check", data, "--json")[1])["found"]}
+    assert found["score_contradicts_label"]["examples"] == ["data:train:1"]
+
+
 def test_a_run_folder_gets_its_table_and_exits_with_0(command, tmp_path):
     data = write(tmp_path / "data.jsonl", [*BALANCED, ("Who sings?", "Larks.", "Larks.")])
     run = pipeline.load(data, tmp_path / "run")
