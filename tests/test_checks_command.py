@@ -8,8 +8,10 @@ from test_checks_planted import CLEAN
 from curate import pipeline
 from curate.check_lengths import needs_tokens
 from curate.checks import EXIT_CODES
+from curate.export import ExportOptions, exported_columns, split_pairs
 from curate.formats import LoadOptions, read_pairs
 from curate.options import CheckOptions, FeatureOptions
+from tests.decided import decided
 
 
 def write(path, rows):
@@ -113,6 +115,26 @@ def test_scores_of_a_and_b_against_the_label_are_found(command, tmp_path):
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     found = {row["check"]: row for row in json.loads(command("check", data, "--json")[1])["found"]}
     assert found["score_contradicts_label"]["examples"] == ["data:train:1"]
+
+
+EQUAL = {"scored": {"chosen": "A.", "rejected": "B.", "score_chosen": 4, "score_rejected": 4}}
+EQUAL["rated"] = {"response": "A.", "score": 4}
+EQUAL["compared"] = {"response_a": "A.", "response_b": "B.", "label": 0.5, "score_a": 4, "score_b": 4}
+
+
+@pytest.mark.parametrize(("kind", "n_found"), [("scored", 1), ("rated", 0), ("compared", 0)])
+def test_equal_scores_are_found_where_a_label_was_drawn_and_the_same_after_an_export(command, tmp_path, kind, n_found):
+    rows = [{"prompt": "Who sings?", **EQUAL[kind]}]
+    rows += [rows[0] | {"response": "B."}] if kind == "rated" else []
+    data, cleaned = tmp_path / "data.jsonl", tmp_path / "cleaned.parquet"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    loaded = read_pairs(data, LoadOptions())
+    options = ExportOptions(format="full")
+    split = split_pairs(loaded.pairs, decided(loaded.pairs), options, loaded.form)
+    exported_columns(split.curated, loaded.form, options).write_parquet(cleaned)
+    for source in (data, cleaned):
+        report = json.loads(command("check", source, "--json")[1])
+        assert [row["n_pairs"] for row in report["found"] if row["check"] == "equal_scores"] == [1] * n_found
 
 
 def test_a_run_folder_gets_its_table_and_exits_with_0(command, tmp_path):
