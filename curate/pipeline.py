@@ -274,11 +274,11 @@ def _refuse_given_votes(run: Run, policy: policy_stage.Policy, is_verified: bool
 def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, overwrite: bool = False) -> pl.DataFrame:
     """Draw pairs uniformly at random for a person to verify, and write them to `to` (.csv, .jsonl or .parquet)."""
     from curate.answer import refuse_target, write_table
-    from curate.verified import sample_pairs, without_formulas
+    from curate.verified import sample_pairs
 
     drawn = sample_pairs(run.read("pairs"), n, seed)
     refuse_target(Path(to), run.path, overwrite)
-    write_table(without_formulas(drawn) if Path(to).suffix == ".csv" else drawn, Path(to))
+    write_table(drawn, Path(to))
     return drawn
 
 

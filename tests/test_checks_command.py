@@ -173,6 +173,17 @@ def test_every_finding_is_written_as_a_row(command, tmp_path, suffix, read):
     assert read(to).rows() == FOUND
 
 
+def test_a_csv_of_findings_or_of_an_answer_holds_no_formula(command, tmp_path):
+    data, to = write(tmp_path / "=cmd.jsonl", FAULTY), tmp_path / "found.csv"
+    command("check", data, "--to", to)
+    assert pl.read_csv(to)["pair_id"].to_list() == ["'=cmd:train:0", "'=cmd:train:1"]
+    run = pipeline.load(data, tmp_path / "run")
+    command("sql", run.path, "select pair_id, source, -1 as n from pairs limit 1", "--to", to, "--overwrite")
+    assert pl.read_csv(to).rows() == [("'=cmd:train:0", "'=cmd", -1)]
+    command("sql", run.path, "select source from pairs limit 1", "--to", tmp_path / "found.jsonl")
+    assert pl.read_ndjson(tmp_path / "found.jsonl")["source"].to_list() == ["=cmd"]
+
+
 def test_findings_are_never_written_over_another_file_or_into_the_data(command, tmp_path):
     folder = tmp_path / "shards"
     folder.mkdir()
