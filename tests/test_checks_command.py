@@ -1,6 +1,7 @@
 import gzip
 import json
 
+import datasets
 import polars as pl
 import pytest
 from test_checks_planted import CLEAN
@@ -171,6 +172,19 @@ def test_every_finding_is_written_as_a_row(command, tmp_path, suffix, read):
     run = pipeline.load(data, tmp_path / "run")
     assert command("check", run.path, "--to", to, "--overwrite")[0] == 0
     assert read(to).rows() == FOUND
+
+
+def test_a_run_is_checked_again_when_the_set_on_the_hub_has_changed(tmp_path, monkeypatch):
+    on_the_hub = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(on_the_hub))
+    run = pipeline.load(write(tmp_path / "data.jsonl", FAULTY), tmp_path / "run")
+    seen = []
+    for prompt in ("Who sings?", "Who sings?", "Who talks?"):
+        on_the_hub[:] = [{"prompt": prompt, "chosen": "Ravens.", "rejected": "Finches."}]
+        pipeline.check(run, checking=CheckOptions(against="org/name"))
+        seen.append(run.read("checks")["prompt_in_other"].to_list())
+        assert run.is_fresh("check", run.options("check"))
+    assert seen == [[True, False], [True, False], [False, True]]
 
 
 def test_a_csv_of_findings_or_of_an_answer_holds_no_formula(command, tmp_path):
