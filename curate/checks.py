@@ -82,11 +82,6 @@ def run_checks(table: pl.DataFrame) -> pl.DataFrame:
     return table.lazy().select("pair_id", *found).collect()
 
 
-def checks(pairs: pl.DataFrame, token_lengths: pl.DataFrame) -> pl.DataFrame:
-    """Every check of every pair, near-duplicates aside: `pair_id` and one boolean per check, in the order of `pairs`."""
-    return run_checks(check_table(pairs, token_lengths, CheckOptions(near=False)))
-
-
 def check_facts(table: pl.DataFrame, checked: pl.DataFrame, options: FeatureOptions) -> dict[str, Any]:
     """Counts, meanings, severities, fixes and examples of the checks, what the labels prefer, language and lengths, as JSON.
 
