@@ -20,9 +20,9 @@ from scipy.optimize import minimize_scalar
 
 from benchmarks.natural_noise import is_odd
 from benchmarks.planted import Sample, Votes, arguments, natural, plant, table, vote
-from curate.checks import checks
+from curate.checks import check_table, run_checks
 from curate.intervals import cluster_bootstrap
-from curate.options import FeatureOptions
+from curate.options import CheckOptions, FeatureOptions
 from curate.policy import decide, load_policy, margin_scale
 from curate.strength import strength_table
 from rm_ensemble.batches import token_lengths
@@ -48,7 +48,8 @@ class Case:
         self.clean = gold.part(~is_test)
         self.given = self.clean.turned(self.is_wrong)
         self.inputs = gold.inputs
-        self.checks = checks(self.given.pairs.drop("side"), token_lengths(self.given.pairs, FeatureOptions()))
+        lengths = token_lengths(self.given.pairs, FeatureOptions())
+        self.checks = run_checks(check_table(self.given.pairs.drop("side"), lengths, CheckOptions(near=False)))
         self.votes: dict[str, Votes] = {}
 
     def strengths(self, folds_by: str, is_verified: bool) -> pl.DataFrame:

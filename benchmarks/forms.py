@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks.planted import read_set, table, whole_prompts
-from curate.checks import checks
-from curate.options import FeatureOptions, TrainOptions, VoteOptions
+from curate.checks import check_table, run_checks
+from curate.options import CheckOptions, FeatureOptions, TrainOptions, VoteOptions
 from curate.pairs import is_tie
 from curate.policy import decide, load_policy, margin_scale
 from curate.run import key_of, write_json
@@ -68,7 +68,8 @@ def softened(pairs: pl.DataFrame, index: np.ndarray, folder: Path) -> Split:
     options = VoteOptions(members=5)
     vote(pairs, options, folder, "")
     strengths = strength_table(pairs, *read_votes(folder, pairs["pair_id"]), True)[0]
-    found = checks(pairs, token_lengths(pairs, FeatureOptions()))
+    lengths = token_lengths(pairs, FeatureOptions())
+    found = run_checks(check_table(pairs, lengths, CheckOptions(near=False)))
     split = curated_pairs(pairs, decide(pairs, found, strengths, load_policy("auto")), index)
     assert margin_scale(strengths)
     return replace(split, margin=np.zeros_like(split.margin))

@@ -54,8 +54,24 @@ def refuse_target(
         raise CurateError(f"{path}: exists; choose another {option}, or add --overwrite")
 
 
+def without_formulas(table: pl.DataFrame) -> pl.DataFrame:
+    """A table with a quote before every text that a spreadsheet would run as a formula.
+
+    >>> without_formulas(pl.DataFrame({"text": ["=1+1", "1+1"], "number": [-1, 1]})).rows()
+    [("'=1+1", -1), ('1+1', 1)]
+    """
+    texts = pl.col(pl.String)
+    is_formula = texts.str.contains(r"^[=+\-@\t\r]")
+    return table.with_columns(pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts).name.keep())
+
+
+def unquoted(text: str) -> str:
+    """A text without the quote that `without_formulas` may have put before it."""
+    return text.removeprefix("'")
+
+
 def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as .csv, .parquet or .jsonl, whole or not at all; refuses lists in a .csv."""
+    """Write a table as .csv, .parquet or .jsonl, whole or not at all; a .csv holds no formula, and lists are refused in it."""
     if path.suffix == ".parquet":
         write_parquet(table, path)
         return
@@ -66,7 +82,7 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
         )
     with whole_file(path) as partial:
         if path.suffix == ".csv":
-            table.write_csv(partial)
+            without_formulas(table).write_csv(partial)
             return
         with partial.open("w", encoding="utf-8") as file:
             for row in table.iter_rows(named=True):

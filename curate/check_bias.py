@@ -99,15 +99,6 @@ def with_feature(chosen: pl.Expr, rejected: pl.Expr) -> pl.Expr:
     return pl.when(chosen != rejected).then(chosen.cast(pl.Float64))
 
 
-def chosen_first(extra: pl.Series) -> pl.Series:
-    """Whether the chosen response stood first, from `position_chosen` in `extra`; null where that is not there.
-
-    >>> chosen_first(pl.Series(['{"position_chosen":"a"}', '{"position_chosen":"b"}', "{}"])).to_list()
-    [True, False, None]
-    """
-    return (extra.str.json_path_match("$.position_chosen") == "a").alias("is_chosen_first")
-
-
 def bias_severity(estimate: Estimate) -> str:
     """How bad a share is whose null is one half: none where its interval holds the null.
 
@@ -154,6 +145,8 @@ def _finding(
 
 def _facts(name: str, doc: str, estimate: Estimate, null: float, severity: str) -> dict[str, Any]:
     meaning, *_, fix = doc.strip().splitlines()
+    if severity == "warning" and estimate.is_too_narrow:
+        severity = "note"  # of few groups the interval looks surer than it is
     about = {"name": name, "severity": severity, "meaning": meaning, "fix": fix.partition(": ")[2]}
     return {**about, **estimate.to_dict(), "null": null, "is_too_narrow": estimate.is_too_narrow}
 

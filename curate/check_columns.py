@@ -5,6 +5,7 @@ import polars as pl
 from curate.pairs import text_of
 
 SIDES = ("chosen", "rejected")
+SCORE_NAMES = ("score_{}", "{}_score", "rating_{}", "{}_rating")
 
 LAST_LINE_BYTES = 60  # a shorter last line may be a name, a title or the end of a list
 # The last sentence, after another that ended properly, ends with a letter, a comma or an opening
@@ -64,19 +65,37 @@ def response_uses(table: pl.DataFrame, suffix: str = "key") -> pl.DataFrame:
     return pl.DataFrame({f"{side}_{suffix}_prompts": column for side, column in zip(SIDES, columns, strict=True)})
 
 
+def chosen_first(extra: pl.Series) -> pl.Series:
+    """Whether the chosen response stood first, from `position_chosen` in `extra`; null where that is not there.
+
+    >>> chosen_first(pl.Series(['{"position_chosen":"a"}', '{"position_chosen":"b"}', "{}"])).to_list()
+    [True, False, None]
+    """
+    return (extra.str.json_path_match("$.position_chosen") == "a").alias("is_chosen_first")
+
+
 def own_scores(pairs: pl.DataFrame) -> pl.DataFrame:
     """The data's own scores of the two responses as `chosen_score` and `rejected_score`, from `extra`; null where it has none.
 
-    >>> own_scores(pl.DataFrame({"extra": ['{"score_chosen":4,"score_rejected":2.5}', "{}"]})).rows()
-    [(4.0, 2.5), (None, None)]
+    Where they are named after a and b, `position_chosen` says which of them was chosen.
+
+    >>> extra = ['{"score_chosen":4,"score_rejected":2.5}', '{"position_chosen":"b","score_a":4,"score_b":1}', "{}"]
+    >>> own_scores(pl.DataFrame({"extra": extra})).rows()
+    [(4.0, 2.5), (1.0, 4.0), (None, None)]
     """
-    names = ("score_{}", "{}_score", "rating_{}", "{}_rating")
-    given = [name for name in names if pairs["extra"].str.contains(f'"{name.format("chosen")}"', literal=True).any()]
-    return pairs.select(_score(side, given).alias(f"{side}_score") for side in SIDES)
+    extra, is_first = pairs["extra"], pl.col("is_chosen_first")
+    a, b = (_score(extra, place) for place in "ab")
+    chosen = pl.when(is_first).then(a).when(~is_first).then(b)
+    rejected = pl.when(is_first).then(b).when(~is_first).then(a)
+    return pairs.with_columns(chosen_first(extra)).select(
+        chosen_score=pl.coalesce(_score(extra, "chosen"), chosen),
+        rejected_score=pl.coalesce(_score(extra, "rejected"), rejected),
+    )
 
 
-def _score(side: str, names: list[str]) -> pl.Expr:
-    """The first of the named numbers that `extra` has for a side."""
-    paths = [f'$["{name.format(side)}"]' for name in names]
-    found = [pl.col("extra").str.json_path_match(path).cast(pl.Float64, strict=False) for path in paths]
-    return pl.coalesce(found) if found else pl.repeat(None, pl.len(), dtype=pl.Float64)
+def _score(extra: pl.Series, side: str) -> pl.Expr:
+    """The first number that `extra` has under one of the names of a side's score."""
+    names = (name.format(side) for name in SCORE_NAMES)
+    given = [name for name in names if extra.str.contains(f'"{name}"', literal=True).any()]
+    found = [pl.col("extra").str.json_path_match(f'$["{name}"]').cast(pl.Float64, strict=False) for name in given]
+    return pl.coalesce(found) if found else pl.lit(None, dtype=pl.Float64)

@@ -79,11 +79,10 @@ def score_contradicts_label() -> pl.Expr:
 def equal_scores() -> pl.Expr:
     """The data's own scores of the two responses are equal, so the label was drawn, not given.
 
-    warning: drop the pair, or leave it the tie that it is read as; where ratings were made into pairs, add --min-gap
+    warning: drop the pair, or leave it the tie that it is read as
     """
-    # the pairs that we made of rated responses are ties, and no label was drawn
-    is_made = pl.col("pair_id").str.contains(r":\d+-\d+$")
-    return (~(is_tie() & is_made) & (pl.col("chosen_score") == pl.col("rejected_score"))).fill_null(False)
+    is_drawn = ~is_tie() | (pl.col("extra").str.json_path_match("$.is_label_drawn") == "true")  # else a tie was given
+    return (is_drawn & (pl.col("chosen_score") == pl.col("rejected_score"))).fill_null(False)
 
 
 def repeated_prompt() -> pl.Expr:

@@ -78,10 +78,11 @@ def is_card(found: str) -> bool:
 
 
 def is_account(found: str) -> bool:
-    """True for an IBAN of a country's length with the right check digits."""
+    """True for an IBAN of a country's length with the right check digits, whatever words in capitals follow it."""
     from stdnum import iban
 
-    return bool(iban.is_valid(found.strip()))
+    groups = bare(found).split(" ")
+    return any(iban.is_valid("".join(groups[:end])) for end in range(1, len(groups) + 1))
 
 
 def is_identity(found: str) -> bool:
@@ -89,8 +90,17 @@ def is_identity(found: str) -> bool:
     from stdnum.cn import ric
     from stdnum.us import ssn
 
-    number = found.strip()
+    number = bare(found)
     return bool(ssn.is_valid(number) if "-" in number else ric.is_valid(number))
+
+
+def bare(found: str) -> str:
+    """A number without the character that `BEFORE` takes in front of it.
+
+    >>> bare("(219-09-9998"), bare("219-09-9998")
+    ('219-09-9998', '219-09-9998')
+    """
+    return re.sub("^[^A-Za-z0-9]", "", found)
 
 
 def digits(found: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from curate.check_bias import bias_findings, chosen_first
-from curate.check_columns import check_columns, own_scores, response_uses
+from curate.check_bias import bias_findings
+from curate.check_columns import check_columns, chosen_first, own_scores, response_uses
 from curate.check_duplicates import NEAR_CHECKS, near_columns
 from curate.check_labels import LABEL_CHECKS, in_cycle
 from curate.check_language import language, other_language_column
@@ -80,11 +80,6 @@ def run_checks(table: pl.DataFrame) -> pl.DataFrame:
     personal = PERSONAL_CHECKS if "has_email" in table.columns else ()
     found = (check().alias(check.__name__) for check in (*CHECKS, *near, *overlap, *personal))
     return table.lazy().select("pair_id", *found).collect()
-
-
-def checks(pairs: pl.DataFrame, token_lengths: pl.DataFrame) -> pl.DataFrame:
-    """Every check of every pair, near-duplicates aside: `pair_id` and one boolean per check, in the order of `pairs`."""
-    return run_checks(check_table(pairs, token_lengths, CheckOptions(near=False)))
 
 
 def check_facts(table: pl.DataFrame, checked: pl.DataFrame, options: FeatureOptions) -> dict[str, Any]:

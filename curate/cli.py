@@ -319,7 +319,6 @@ def diff(
     of them lacks are named. The exit code is 0 whatever changed; is_changed of --json says whether anything did.
     """
     from curate import answer
-    from curate.diff import write_changed
     from curate.terminal_diff import show_diff
 
     a, b = Run.open(run_a), Run.open(run_b)
@@ -330,7 +329,7 @@ def diff(
             answer.refuse_target(html, run.path, overwrite, (".html",), "--html")
     found = pipeline.diff(a, b)
     if to:
-        write_changed(found.changed, to)
+        answer.write_table(found.changed, to)
     if html:
         pipeline.diff_page(found, a, b, html)
 

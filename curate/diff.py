@@ -6,13 +6,11 @@ to A's label: where the two labels are swapped, a vote for one is a vote against
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curate.answer import write_table
 from curate.checks import meanings, severities
 from curate.diff_side import COMPARED, Side
 from curate.diff_words import headline, sentences
@@ -20,7 +18,6 @@ from curate.intervals import agreement_with_label, cluster_bootstrap
 from curate.kinds import KINDS
 from curate.match import PROMPT, RESPONSE, match_pairs
 from curate.policy import ACTIONS
-from curate.verified import without_formulas
 
 Facts = dict[str, Any]
 
@@ -294,9 +291,3 @@ def is_changed(facts: Facts) -> Facts:
         *(facts[name]["n_changed"] for name in ("kinds", "actions") if name in facts),
     ]
     return {"data": facts["data"]["n_changed"] > 0, "audits": any(audits), "settings": bool(facts["settings"])}
-
-
-def write_changed(changed: pl.DataFrame, path: Path) -> None:
-    """Write `Diff.changed` as .csv, .parquet or .jsonl; in a .csv no name of the data can be a formula."""
-    given = [f"{name}_{side}" for name in ("pair_id", "source") for side in ("a", "b")]
-    write_table(without_formulas(changed, given) if path.suffix == ".csv" else changed, path)

@@ -143,15 +143,14 @@ def check(
     """Run every data check (checks.parquet); lengths are in tokens of the backbone that will vote."""
     from rm_ensemble.backbone import backbone_identity
 
-    against = (
-        {"against": checking.against, "other": _fingerprint(checking.against, "train")} if checking.against else {}
-    )
+    other = _other_pairs(checking, progress)
+    against = {} if other is None else {"against": checking.against, "other": _table_fingerprint(other)}
     looked_for = {"near": checking.near, **({"pii": True} if checking.pii else {}), **against}
     used = {**backbone_identity(options.backbone), "max_tokens": options.max_tokens, **looked_for}
     if run.is_fresh("check", used):
         return run
     pairs = run.read("pairs")
-    table, facts = _checked(pairs, options, checking, progress)
+    table, facts = _checked(pairs, other, options, checking, progress)
     with run.lock():
         write_parquet(table, run.path / "checks.parquet")
         run.record("check", used, [run.path / "checks.parquet"], len(table), facts)
@@ -178,19 +177,22 @@ def checked_data(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The same, after the table of it: `pair_id` and one boolean per check, in the order of the dataset."""
     loaded = _read_all(data, reading, progress)
-    table, facts = _checked(loaded.pairs, options, checking, progress)
+    table, facts = _checked(loaded.pairs, _other_pairs(checking, progress), options, checking, progress)
     about = {"format": loaded.format, "notes": loaded.notes, "n_groups": loaded.pairs["group"].n_unique()}
     return table, {**about, **facts}
 
 
 def _checked(
-    pairs: pl.DataFrame, options: FeatureOptions, checking: CheckOptions, progress: Progress
+    pairs: pl.DataFrame,
+    other: pl.DataFrame | None,
+    options: FeatureOptions,
+    checking: CheckOptions,
+    progress: Progress,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The columns of the checks, and what was found."""
     from curate import checks as checks_stage
     from curate.check_overlap import overlap_facts
 
-    other = None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
     lengths = _token_lengths(pairs, options, progress)
     table = checks_stage.check_table(pairs, lengths, checking, other, progress)
     progress("check", 0, len(pairs))
@@ -198,6 +200,11 @@ def _checked(
     progress("check", len(pairs), len(pairs))
     facts = checks_stage.check_facts(table, checked, options)
     return checked, facts | ({} if other is None else {"against": overlap_facts(table, other, str(checking.against))})
+
+
+def _other_pairs(checking: CheckOptions, progress: Progress) -> pl.DataFrame | None:
+    """The pairs to compare with, where there are any; read each time, for only so is it known whether the Hub's changed."""
+    return None if checking.against is None else _all_pairs(checking.against, ReadOptions(), _of_other(progress))
 
 
 def _token_lengths(pairs: pl.DataFrame, options: FeatureOptions, progress: Progress) -> pl.DataFrame:
@@ -274,11 +281,11 @@ def _refuse_given_votes(run: Run, policy: policy_stage.Policy, is_verified: bool
 def sample(run: Run, to: str | os.PathLike[str], n: int = 300, seed: int = 0, overwrite: bool = False) -> pl.DataFrame:
     """Draw pairs uniformly at random for a person to verify, and write them to `to` (.csv, .jsonl or .parquet)."""
     from curate.answer import refuse_target, write_table
-    from curate.verified import sample_pairs, without_formulas
+    from curate.verified import sample_pairs
 
     drawn = sample_pairs(run.read("pairs"), n, seed)
     refuse_target(Path(to), run.path, overwrite)
-    write_table(without_formulas(drawn) if Path(to).suffix == ".csv" else drawn, Path(to))
+    write_table(drawn, Path(to))
     return drawn
 
 

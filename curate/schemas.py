@@ -204,14 +204,15 @@ def score_lists(row: Row) -> tuple[dict[str, list[float]], set[str]]:
 def rated(pair: GivenPair, row: Row) -> GivenPair:
     """The pair with the row's ratings of both responses as `score_chosen` and `score_rejected`; equal ones make a tie.
 
-    Where both were rated the same, the label says which of the two was put first, not which is better.
+    Where both were rated the same, the label says which of the two was put first, not which is better: `is_label_drawn`.
     """
     for names in RATINGS:
         ratings = [row.get(name) for name in names]
         if all(is_number(rating) for rating in ratings):
             own = {**pair.own, "score_chosen": ratings[0], "score_rejected": ratings[1]}
-            is_tied = ratings[0] == ratings[1] and pair.label_strength is None
-            return pair._replace(own=own, label_strength=0.5 if is_tied else pair.label_strength)
+            if ratings[0] == ratings[1] and pair.label_strength is None:
+                return pair._replace(own=own | {"is_label_drawn": True}, label_strength=0.5)
+            return pair._replace(own=own)
     return pair
 
 

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from curate.check_lengths import LIMITS
 from curate.run import Progress as Callback
 from curate.run import Run, no_progress
 
@@ -29,7 +30,6 @@ NULLS = {"longer": "longer wins", "shorter": "shorter wins"}
 MOST_ROWS = 100
 WIDEST_CELL = 60
 FIRST_LINE, BETWEEN_LINES = 2, 10  # seconds, in a log file
-LIMITS = (512, 1024, 2048)
 SHORT = (  # the parts of facts.json that answer in short
     "verdict", "warnings", "data", "noise_rate", "clear_errors", "ensemble", "checks", "annotators", "decisions",
 )  # fmt: skip

@@ -4,13 +4,13 @@ An answer says whether the given label is right. Everything that rests on answer
 flips) is valid because the pairs were drawn uniformly at random, and for no other reason (METHODS.md section 6).
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from curate.answer import unquoted
 from curate.errors import CurateError
 from curate.files import PlacedRow, file_rows
 from curate.pairs import is_tie, text_of
@@ -63,7 +63,8 @@ def read_verified(path: Path, pairs: pl.DataFrame) -> pl.Series:
         answer = _answer(place, row)
         if answer is None:
             continue
-        i = position.get(str(row["pair_id"]))
+        given_id = str(row["pair_id"])
+        i = position.get(given_id, position.get(unquoted(given_id)))
         if i is None:
             raise CurateError(
                 f"{place}: pair {row['pair_id']!r} is not in this run; verify pairs drawn by curate sample"
@@ -114,14 +115,7 @@ def _refuse_other_texts(given: list[tuple[int, PlacedRow]], pairs: pl.DataFrame)
 
 def _words(text: str) -> list[str]:
     """What has to be equal: spreadsheets change line ends and drop the quote before a formula."""
-    return text.removeprefix("'").split()
-
-
-def without_formulas(table: pl.DataFrame, columns: Sequence[str] = TEXTS) -> pl.DataFrame:
-    """A table with a quote before every text of `columns` that a spreadsheet would run as a formula, for a .csv."""
-    texts = pl.col(columns)
-    is_formula = texts.str.contains(r"^[=+\-@\t\r]")
-    return table.with_columns(pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts).name.keep())
+    return unquoted(text).split()
 
 
 def warnings(verified: pl.Series, mean: np.ndarray, eligible: np.ndarray) -> list[str]:

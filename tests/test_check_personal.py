@@ -12,8 +12,14 @@ REAL = {
     "email": ["Mail anna.berg@web.de!", "<a+b@sub.example-shop.co.uk>", "\u90ae\u7bb1\uff1aanna@qq.com\u3002"],
     "phone": ["Call +44 20 7946 0958.", "(212) 736-5000", "It is 212-736-5000", "\u7535\u8bdd+86 138 1380 0013"],
     "card": ["4539 1488 0343 6467", "My card is 4539148803436467.", "3714-496353-98431"],
-    "account": ["DE89 3704 0044 0532 0130 00", "Send it to GB82WEST12345698765432."],
-    "identity": ["Mine is 536-90-4399.", "360426199101010071"],
+    "account": [
+        "DE89 3704 0044 0532 0130 00",
+        "Send it to GB82WEST12345698765432.",
+        "IBAN:DE89370400440532013000",
+        '"DE89370400440532013000"',
+        "IBAN DE89 3704 0044 0532 0130 00 BIC COBADEFFXXX",
+    ],
+    "identity": ["Mine is 536-90-4399.", "360426199101010071", "SSN:219-09-9998", "(219-09-9998)"],
 }
 NOT = {
     "email": ["me@example.com", "info@web.de", "git@github.com:a/b", "setup-node@v10.x", "firstName.lastName@web.de"],

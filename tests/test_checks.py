@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
 
-from curate.checks import CHECKS, checks, language, meanings
+from curate.checks import CHECKS, check_table, language, meanings, run_checks
 from curate.formats import LoadOptions, read_pairs
+from curate.options import CheckOptions
 
 COMPARED = [check.__name__ for check in CHECKS]
 
@@ -18,6 +19,11 @@ def lengths(pairs, is_prompt_cut=False, is_equal_after_cut=False):
         is_response_cut=pl.lit(False),
         is_equal_after_cut=pl.lit(is_equal_after_cut),
     )
+
+
+def checks(pairs, token_lengths):
+    """Every check of every pair, near-duplicates aside."""
+    return run_checks(check_table(pairs, token_lengths, CheckOptions(near=False)))
 
 
 def flagged(pairs, check):

@@ -63,6 +63,17 @@ def test_a_clear_bias_is_a_warning_either_way(make_pairs):
     assert findings(even)["list_bias"]["severity"] == "none"
 
 
+def test_a_clear_bias_on_few_prompts_is_a_note_because_its_interval_is_too_narrow(make_pairs):
+    longer = [("One prompt?", f"A longer answer {i}.", f"Short {i}.") for i in range(28)]
+    shorter = [("One prompt?", f"Short {i}.", f"A longer answer {i}.") for i in range(28, 40)]
+    found = findings(make_pairs(*longer, *shorter))["length_bias"]
+    assert (found["value"], found["low"], found["high"], found["n_groups"]) == (0.7, 0.7, 0.7, 1)
+    assert (found["is_too_narrow"], found["severity"]) == (True, "note")
+    votes = {"votes": [[1.0, 0.0]] * 40, "annotators": [["ann", "bob"]] * 40}
+    found = findings(make_pairs(*longer, *shorter, **votes))["annotator_agreement"]
+    assert (found["is_too_narrow"], found["severity"]) == (True, "note")
+
+
 def test_position_bias_needs_a_known_order(make_pairs):
     extra = [json.dumps({"position_chosen": "a"})] * 36 + [json.dumps({"position_chosen": "b"})] * 4
     found = findings(make_pairs(*rows(40, "Yes.", "No."), extra=extra))["position_bias"]
@@ -130,6 +141,16 @@ def test_scores_are_read_under_every_name_and_missing_ones_are_null():
     ]
     assert own_scores(pl.DataFrame({"extra": extra})).rows() == [(1.0, 2.0), (3.0, None), (None, None), (None, None)]
     assert own_scores(pl.DataFrame({"extra": ["{}"]})).rows() == [(None, None)]
+
+
+def test_scores_of_two_places_are_turned_by_the_label():
+    extra = [
+        '{"position_chosen":"b","score_a":5,"score_b":1}',
+        '{"position_chosen":"a","rating_a":5,"rating_b":1}',
+        '{"score_a":5,"score_b":1}',  # nobody says which of the two was chosen
+        '{"position_chosen":"b","score_a":5,"score_b":1,"score_chosen":3,"score_rejected":2}',
+    ]
+    assert own_scores(pl.DataFrame({"extra": extra})).rows() == [(1.0, 5.0), (5.0, 1.0), (None, None), (3.0, 2.0)]
 
 
 def test_metadata_of_strange_shape_is_left_out():

@@ -1,6 +1,7 @@
 import gzip
 import json
 
+import datasets
 import polars as pl
 import pytest
 from test_checks_planted import CLEAN
@@ -8,8 +9,10 @@ from test_checks_planted import CLEAN
 from curate import pipeline
 from curate.check_lengths import needs_tokens
 from curate.checks import EXIT_CODES
+from curate.export import ExportOptions, exported_columns, split_pairs
 from curate.formats import LoadOptions, read_pairs
 from curate.options import CheckOptions, FeatureOptions
+from tests.decided import decided
 
 
 def write(path, rows):
@@ -97,6 +100,44 @@ def test_near_duplicates_can_be_left_out(command, tmp_path):
     assert "near_duplicate_prompt" not in out
 
 
+def test_scores_of_a_and_b_against_the_label_are_found(command, tmp_path):
+    rows = [
+        {
+            "prompt": "Who sings?",
+            "response_a": "Larks.",
+            "response_b": "Cats.",
+            "label": label,
+            "score_a": 5,
+            "score_b": 1,
+        }
+        for label in (1, 0)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = {row["check"]: row for row in json.loads(command("check", data, "--json")[1])["found"]}
+    assert found["score_contradicts_label"]["examples"] == ["data:train:1"]
+
+
+EQUAL = {"scored": {"chosen": "A.", "rejected": "B.", "score_chosen": 4, "score_rejected": 4}}
+EQUAL["rated"] = {"response": "A.", "score": 4}
+EQUAL["compared"] = {"response_a": "A.", "response_b": "B.", "label": 0.5, "score_a": 4, "score_b": 4}
+
+
+@pytest.mark.parametrize(("kind", "n_found"), [("scored", 1), ("rated", 0), ("compared", 0)])
+def test_equal_scores_are_found_where_a_label_was_drawn_and_the_same_after_an_export(command, tmp_path, kind, n_found):
+    rows = [{"prompt": "Who sings?", **EQUAL[kind]}]
+    rows += [rows[0] | {"response": "B."}] if kind == "rated" else []
+    data, cleaned = tmp_path / "data.jsonl", tmp_path / "cleaned.parquet"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    loaded = read_pairs(data, LoadOptions())
+    options = ExportOptions(format="full")
+    split = split_pairs(loaded.pairs, decided(loaded.pairs), options, loaded.form)
+    exported_columns(split.curated, loaded.form, options).write_parquet(cleaned)
+    for source in (data, cleaned):
+        report = json.loads(command("check", source, "--json")[1])
+        assert [row["n_pairs"] for row in report["found"] if row["check"] == "equal_scores"] == [1] * n_found
+
+
 def test_a_run_folder_gets_its_table_and_exits_with_0(command, tmp_path):
     data = write(tmp_path / "data.jsonl", [*BALANCED, ("Who sings?", "Larks.", "Larks.")])
     run = pipeline.load(data, tmp_path / "run")
@@ -131,6 +172,30 @@ def test_every_finding_is_written_as_a_row(command, tmp_path, suffix, read):
     run = pipeline.load(data, tmp_path / "run")
     assert command("check", run.path, "--to", to, "--overwrite")[0] == 0
     assert read(to).rows() == FOUND
+
+
+def test_a_run_is_checked_again_when_the_set_on_the_hub_has_changed(tmp_path, monkeypatch):
+    on_the_hub = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(on_the_hub))
+    run = pipeline.load(write(tmp_path / "data.jsonl", FAULTY), tmp_path / "run")
+    seen = []
+    for prompt in ("Who sings?", "Who sings?", "Who talks?"):
+        on_the_hub[:] = [{"prompt": prompt, "chosen": "Ravens.", "rejected": "Finches."}]
+        pipeline.check(run, checking=CheckOptions(against="org/name"))
+        seen.append(run.read("checks")["prompt_in_other"].to_list())
+        assert run.is_fresh("check", run.options("check"))
+    assert seen == [[True, False], [True, False], [False, True]]
+
+
+def test_a_csv_of_findings_or_of_an_answer_holds_no_formula(command, tmp_path):
+    data, to = write(tmp_path / "=cmd.jsonl", FAULTY), tmp_path / "found.csv"
+    command("check", data, "--to", to)
+    assert pl.read_csv(to)["pair_id"].to_list() == ["'=cmd:train:0", "'=cmd:train:1"]
+    run = pipeline.load(data, tmp_path / "run")
+    command("sql", run.path, "select pair_id, source, -1 as n from pairs limit 1", "--to", to, "--overwrite")
+    assert pl.read_csv(to).rows() == [("'=cmd:train:0", "'=cmd", -1)]
+    command("sql", run.path, "select source from pairs limit 1", "--to", tmp_path / "found.jsonl")
+    assert pl.read_ndjson(tmp_path / "found.jsonl")["source"].to_list() == ["=cmd"]
 
 
 def test_findings_are_never_written_over_another_file_or_into_the_data(command, tmp_path):

@@ -119,7 +119,7 @@ PLANTED = {
 }
 SCORED = {
     "score_contradicts_label": '{"score_chosen":2.0,"score_rejected":4.5}',
-    "equal_scores": '{"chosen_rating":4,"rejected_rating":4}',
+    "equal_scores": '{"is_label_drawn":true,"score_chosen":4,"score_rejected":4}',
 }
 LENGTHS = {"prompt_longer_than_limit": "is_prompt_cut", "equal_after_truncation": "is_equal_after_cut"}
 OVERLAP = {"prompt_in_other": 0, "response_in_other": 1}
@@ -172,10 +172,10 @@ def test_planted_scores_are_found(make_pairs, name):
     assert {other: rows_of(table, other) for other in SCORED} == {**{other: [] for other in SCORED}, name: expected}
 
 
-def test_ties_that_were_made_of_rated_responses_have_no_label_that_was_drawn(make_pairs):
-    pairs = make_pairs(*CLEAN[:2], extra=[SCORED["equal_scores"]] * 2, label_strength=[0.5, 0.5])
-    made = pairs.with_columns(pair_id=pl.Series(["a:train:0", "a:train:1:0-1"]))
-    assert rows_of(found(made), "equal_scores") == [0]
+def test_ties_that_were_given_have_no_label_that_was_drawn(make_pairs):
+    extra = [SCORED["equal_scores"], '{"score_chosen":4,"score_rejected":4}']
+    pairs = make_pairs(*CLEAN[:2], extra=extra, label_strength=[0.5, 0.5])
+    assert rows_of(found(pairs), "equal_scores") == [0]
 
 
 @pytest.mark.parametrize("name", LENGTHS)

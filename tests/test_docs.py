@@ -123,10 +123,9 @@ def test_every_command_is_told_of_in_the_readme():
 
 
 def table_rows(text, n_columns):
-    """The rows of the tables of a page, each as its cells."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")
-    ]
+    """The rows of the tables of a page, each as its cells; a bar within a cell, in code too, needs a backslash there."""
+    lines = [line.strip().strip("|") for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
     return [row for row in rows if len(row) == n_columns]
 
 

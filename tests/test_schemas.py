@@ -207,7 +207,8 @@ def test_ratings_of_both_responses_have_one_name(names):
     pair = schemas.rated(schemas.standard(row), row)
     assert (pair.own, pair.label_strength) == ({"score_chosen": 4, "score_rejected": 2.5}, None)
     tied = row | dict.fromkeys(names, 4)
-    assert schemas.rated(schemas.standard(tied), tied).label_strength == 0.5
+    pair = schemas.rated(schemas.standard(tied), tied)
+    assert (pair.own, pair.label_strength) == ({"score_chosen": 4, "score_rejected": 4, "is_label_drawn": True}, 0.5)
 
 
 @pytest.mark.parametrize("rating", [None, "4", float("nan"), True])

@@ -7,7 +7,7 @@ import pytest
 from curate.answer import write_table
 from curate.errors import CurateError
 from curate.pairs import PAIR_SCHEMA
-from curate.verified import read_verified, sample_pairs, warnings, without_formulas
+from curate.verified import read_verified, sample_pairs, warnings
 
 
 def table(n=60):
@@ -132,10 +132,12 @@ def test_all_wrong_and_few_are_said():
 
 
 def test_a_text_that_a_spreadsheet_would_run_is_quoted_and_reads_back(tmp_path):
-    pairs = table(12).with_columns(chosen=pl.lit([{"role": "assistant", "content": "=cmd|' /C calc'!A0"}]))
-    drawn = without_formulas(sample_pairs(pairs, 8, 0)).with_columns(label_is_right=pl.lit("true"))
-    assert drawn["chosen"].str.starts_with("'=cmd").all()
+    formula = pl.lit([{"role": "assistant", "content": "=cmd|' /C calc'!A0"}])
+    pairs = table(12).with_columns(pair_id="=" + pl.col("pair_id"), chosen=formula)
+    drawn = sample_pairs(pairs, 8, 0).with_columns(label_is_right=pl.lit("true"))
     write_table(drawn, tmp_path / "done.csv")
+    written = pl.read_csv(tmp_path / "done.csv")
+    assert all(written[name].str.starts_with("'=").all() for name in ("pair_id", "chosen"))
     assert read_verified(tmp_path / "done.csv", pairs).null_count() == 4
 
 
