@@ -53,8 +53,22 @@ def changes(found) -> dict[str, int]:
     return {name: n for name, n in found.facts["data"]["changes"].items() if n}
 
 
-A = [("q1", "a", "b"), ("q2", "a", "b"), ("q3", "a", "b"), ("q4", "c", "d"), ("q5", "a", "b"), ("q6", "a", "b")]
-B = [("q6", "a", "b"), ("q1", "a", "b"), ("q2", "b", "a"), ("q3", "a", "mended"), ("q4?", "c", "d"), ("new", "e", "f")]
+A = [
+    ("q1", "a", "b"),
+    ("q2", "a", "b"),
+    ("q3", "a", "b"),
+    ("q4", "a response of some length", "d"),
+    ("q5", "a", "b"),
+    ("q6", "a", "b"),
+]
+B = [
+    ("q6", "a", "b"),
+    ("q1", "a", "b"),
+    ("q2", "b", "a"),
+    ("q3", "a", "mended"),
+    ("q4?", "a response of some length", "d"),
+    ("new", "e", "f"),
+]
 
 
 @pytest.fixture
