@@ -76,7 +76,7 @@ def diff(a: Side, b: Side) -> Diff:
         "votes": {"a": votes(a), "b": votes(b), "difference": accuracy_difference(pairs, a, b)},
         "strength": strength(pairs),
         "swapped": swapped(pairs),
-        "kinds": transitions(pairs, "kind", KINDS),
+        "kinds": transitions(pairs, "kind", tuple(KINDS)),
         "actions": transitions(pairs, "action", ACTIONS),
         "most_changed": most_changed(pairs),
         "settings": settings(a, b),

@@ -206,8 +206,8 @@ def test_a_swapped_label_turns_the_strength_of_b(audited):
 
 def test_transitions_have_a_in_rows_and_b_in_columns(audited):
     actions = audited.facts["actions"]
-    assert actions["names"] == ["keep", "flip", "drop", "smooth"]
-    assert actions["counts"] == [[2, 0, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert actions["names"] == ["keep", "smooth", "flip", "drop"]
+    assert actions["counts"] == [[2, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert (actions["n_pairs"], actions["n_changed"]) == (4, 2)
     kinds = audited.facts["kinds"]
     assert sum(map(sum, kinds["counts"])) == 4 and kinds["n_changed"] == 2
@@ -438,6 +438,13 @@ def test_the_changed_pairs_can_be_read_back(versions, command, tmp_path, kind):
     rows = pl.read_parquet(path) if kind == ".parquet" else pl.read_ndjson(path)
     assert len(rows) == json.loads(out)["n_changed_pairs"]
     assert rows["change"].str.len_chars().min() > 0
+
+
+def test_the_steps_of_a_comparison_are_told(tmp_path):
+    runs = [fake_run(tmp_path / name, stages=("load",)) for name in ("x", "y")]
+    told = []
+    pipeline.diff(*runs, progress=lambda *step: told.append(step))
+    assert told == [("compare runs", n, 3) for n in (1, 2, 3)]
 
 
 def test_a_csv_holds_no_formula(make_pairs, command, tmp_path, monkeypatch):
