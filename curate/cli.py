@@ -305,6 +305,7 @@ def compare(
 def diff(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="the first run folder: the older version, say")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="the run folder to compare with it")],
+    progress: Progress,
     to: Annotated[
         Path | None, typer.Option("--to", help="write a row per changed pair to this .csv, .parquet or .jsonl")
     ] = None,
@@ -327,7 +328,7 @@ def diff(
             answer.refuse_target(to, run.path, overwrite)
         if html:
             answer.refuse_target(html, run.path, overwrite, (".html",), "--html")
-    found = pipeline.diff(a, b)
+    found = pipeline.diff(a, b, progress)
     if to:
         answer.write_table(found.changed, to)
     if html:

@@ -73,7 +73,7 @@ def diff(a: Side, b: Side) -> Diff:
         "votes": {"a": votes(a), "b": votes(b), "difference": accuracy_difference(pairs, a, b)},
         "strength": strength(pairs),
         "swapped": swapped(pairs),
-        "kinds": transitions(pairs, "kind", KINDS),
+        "kinds": transitions(pairs, "kind", tuple(KINDS)),
         "actions": transitions(pairs, "action", ACTIONS),
         "most_changed": most_changed(pairs),
         "settings": settings(a, b),
@@ -204,8 +204,9 @@ def accuracy_difference(pairs: pl.DataFrame, a: Side, b: Side) -> Facts | None:
 def strength(pairs: pl.DataFrame) -> Facts | None:
     """How alike the strengths are on the pairs in both, and how many labels are suspected in one run only.
 
-    `n_sign_changes` are pairs of which the votes now prefer the other response, whatever the label says; `n_fell` and `n_rose`
-    labels, the same in both, whose label_prob fell below one half or rose above it.
+    `n_sign_changes` are pairs of which the votes now prefer the other response, whatever the label says;
+    `n_prob_changed` labels, the same in both, that have another label_prob, `n_fell` and `n_rose` those of which it fell below
+    one half or rose above it.
     """
     both = pairs.filter(IS_BOTH).with_columns(strength_b=STRENGTH_B).drop_nulls(["strength_mean_a", "strength_b"])
     if both.is_empty():
@@ -216,6 +217,7 @@ def strength(pairs: pl.DataFrame) -> Facts | None:
         n_equal=(pl.col("strength_mean_a") == pl.col("strength_b")).sum(),
         n_sign_changes=(pl.col("strength_mean_a").sign() * pl.col("strength_b").sign() < 0).sum(),
         n_with_prob=(IS_SAME_LABEL & prob_a.is_not_null() & prob_b.is_not_null()).sum(),
+        n_prob_changed=(IS_SAME_LABEL & prob_a.ne_missing(prob_b)).sum(),
         n_fell=(IS_SAME_LABEL & (prob_a >= 0.5) & (prob_b < 0.5)).sum(),
         n_rose=(IS_SAME_LABEL & (prob_a < 0.5) & (prob_b >= 0.5)).sum(),
     )
@@ -288,6 +290,7 @@ def is_changed(facts: Facts) -> Facts:
         sum(facts["data"]["changes"][name] for name in moved),
         *(check[side] or 0 for check in facts.get("checks", []) for side in ("n_new", "n_gone")),
         strengths.get("n_pairs", 0) - strengths.get("n_equal", 0),
+        strengths.get("n_prob_changed", 0),
         *(facts[name]["n_changed"] for name in ("kinds", "actions") if name in facts),
     ]
     return {"data": facts["data"]["n_changed"] > 0, "audits": any(audits), "settings": bool(facts["settings"])}

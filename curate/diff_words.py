@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from curate.intervals import Estimate
+
 Facts = Mapping[str, Any]
 
 NOUNS = {  # what is counted by each change, one and several
@@ -89,19 +91,33 @@ def strength_words(strength: Facts | None) -> list[str]:
     """How alike the two audits judge the pairs in both."""
     if not strength:
         return []
+    return [votes_of_both(strength), *label_prob_words(strength)]
+
+
+def votes_of_both(strength: Facts) -> str:
+    """How alike the strengths of the pairs in both are."""
     n = strength["n_pairs"]
     if strength["n_equal"] == n:
-        return [f"The votes on the {n:,} {_pairs(n)} in both are the same."]
+        return f"The votes on the {n:,} {_pairs(n)} in both are the same."
     rank = "" if strength["spearman"] is None else f"rank correlation {strength['spearman']:.2f}; "
     signs = f"{strength['n_sign_changes']:,} ({strength['n_sign_changes'] / n:.1%})".replace("%", "\u00a0%")
-    words = [f"Strengths of the {n:,} {_pairs(n)} in both: {rank}of {signs} the votes prefer the other response."]
-    if strength["n_with_prob"]:
-        fell, rose = strength["n_fell"], strength["n_rose"]
-        words.append(
-            f"Of {strength['n_with_prob']:,} labels that are the same in both, {fell:,} became more likely wrong than right, "
-            f"{rose:,} more likely right than wrong."
-        )
-    return words
+    return f"Strengths of the {n:,} {_pairs(n)} in both: {rank}of {signs} the votes prefer the other response."
+
+
+def label_prob_words(strength: Facts) -> list[str]:
+    """Of how many labels the chance to be right changed, which it can where the votes did not: by verified pairs.
+
+    >>> label_prob_words({"n_with_prob": 80, "n_prob_changed": 77, "n_fell": 0, "n_rose": 7})[0].partition(":")[0]
+    'Of 80 labels that are the same in both, 77 have another label_prob'
+    """
+    n, n_changed = strength["n_with_prob"], strength["n_prob_changed"]
+    if not n or not n_changed:
+        return []
+    return [
+        f"Of {n:,} {'label that is' if n == 1 else 'labels that are'} the same in both, {n_changed:,} "
+        f"{'has' if n_changed == 1 else 'have'} another label_prob: {strength['n_fell']:,} became more likely wrong than right, "
+        f"{strength['n_rose']:,} more likely right than wrong."
+    ]
 
 
 def swapped_words(swapped: Facts | None) -> list[str]:
@@ -123,11 +139,18 @@ def votes_words(difference: Facts | None) -> list[str]:
     if value == low == high == 0:
         return []
     often = "more" if value >= 0 else "less"
-    surely = "" if low > 0 or high < 0 else ", so no clear difference"
     return [
         f"On the {n:,} {_pairs(n)} with the same label, the votes of B agree with it {abs(value):.1f} points {often} often "
-        f"(95\u00a0% interval {low:+.1f} to {high:+.1f}){surely}."
+        f"(95\u00a0% interval {low:+.1f} to {high:+.1f}){_how_surely(Estimate(**difference))}."
     ]
+
+
+def _how_surely(difference: Estimate) -> str:
+    """What has to be said of an interval: nothing where it is one to trust and does not hold zero."""
+    if difference.is_too_narrow:
+        prompts = "1 prompt" if difference.n_groups == 1 else f"{difference.n_groups} prompts"
+        return f", {prompts} only, so the interval is too narrow"
+    return "" if difference.low > 0 or difference.high < 0 else ", so no clear difference"
 
 
 def judge_words(judge: Facts) -> dict[str, str]:

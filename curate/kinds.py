@@ -4,7 +4,13 @@ from math import inf, log
 
 import polars as pl
 
-KINDS = ("wrong", "ambiguous", "hard", "normal", "easy")  # from most to least doubtful
+KINDS = {  # from most to least doubtful
+    "wrong": "the members agree against the label",
+    "ambiguous": "the votes do not settle it",
+    "hard": "the members disagree widely",
+    "normal": "the votes are for the label",
+    "easy": "the votes are firmly for the label",
+}
 UNSETTLED, FIRM = 0.6, 0.9  # chance that the preferred response is the better one: below, above
 UNCALIBRATED = (0.25, 2.0)  # strength_mean of the two where nothing is calibrated; the median |difference| is 1
 CONFIDENCE = 0.95  # with which the members' spread is at least what is counted

@@ -16,7 +16,14 @@ SAME, RESPONSE, PROMPT = "same texts", "response edited", "prompt edited"
 TEXTS = ("prompt", "chosen", "rejected")
 SIDES = (("chosen", "rejected"), ("rejected", "chosen"))  # a response and the other one
 ALL_OF_IT = ("prompt_key", "chosen_key", "rejected_key", "label_strength", "source", "is_heldout")
+Step = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 N_ALIKE = 24  # characters; an edit leaves the beginning of a text as it was, or its end
+RESPONSES = ["first_key", "second_key"]
+EDITED_PROMPT = {  # by what a pair is known again whose prompt was edited, the surest first
+    "opening": [*RESPONSES, "prompt_opening"],
+    "ending": [*RESPONSES, "prompt_ending"],
+    "responses": RESPONSES,
+}
 
 
 def pair_keys(pairs: pl.LazyFrame) -> pl.DataFrame:
@@ -24,7 +31,8 @@ def pair_keys(pairs: pl.LazyFrame) -> pl.DataFrame:
 
     `first_key` and `second_key` are the keys of the two responses in an order that does not depend on the label. `lean` is
     how far the label prefers the first: label_strength (1 where the label is binary), negative for the second, 0 for a tie.
-    `content` is equal where all is that is compared: what is left to chance goes by it, not by the order of the rows.
+    `is_known_by_responses`, `_opening` and `_ending` say that no other prompt has the same responses, or the same ones after
+    such a prompt. `content` is equal where all is that is compared: what is left to chance goes by it, not by the row.
     """
     first, second = ordered_responses()
     sign = pl.when(pl.col("chosen_key") == first).then(1.0).otherwise(-1.0)
@@ -38,18 +46,34 @@ def pair_keys(pairs: pl.LazyFrame) -> pl.DataFrame:
             is_tie().alias("is_tie"),
             *(content_key(text).alias(f"{text}_key") for text in TEXTS),
             *(text_of(text).str.len_chars().alias(f"{text}_length") for text in TEXTS),
-            *(text_of(text).str.head(N_ALIKE).hash().alias(f"{text}_opening") for text in TEXTS[1:]),
-            *(text_of(text).str.tail(N_ALIKE).hash().alias(f"{text}_ending") for text in TEXTS[1:]),
+            *(text_of(text).str.head(N_ALIKE).hash().alias(f"{text}_opening") for text in TEXTS),
+            *(text_of(text).str.tail(N_ALIKE).hash().alias(f"{text}_ending") for text in TEXTS),
         )
         .with_columns(
             first_key=first,
             second_key=second,
             lean=pl.when("is_tie").then(0.0).otherwise(sign * pl.col("label_strength").fill_null(1.0)),
         )
-        .with_columns(content=pl.struct(ALL_OF_IT).hash())
+        .with_columns(
+            content=pl.struct(ALL_OF_IT).hash(),
+            direction=pl.col("lean").sign(),
+            **{f"is_known_by_{name}": _is_of_one_prompt(keys) for name, keys in EDITED_PROMPT.items()},
+        )
+        .with_columns(is_known_by_responses=pl.col("is_known_by_responses") & _is_long())
         .with_row_index("row")
         .collect()
     )
+
+
+def _is_of_one_prompt(keys: list[str]) -> pl.Expr:
+    """True where all rows of these keys have the same prompt."""
+    prompt = pl.col("prompt_key")
+    return (prompt.min() == prompt.max()).over(keys)
+
+
+def _is_long() -> pl.Expr:
+    """True where a response is so long that two pairs do not share it by chance, as they share "Yes" and "No"."""
+    return pl.max_horizontal("chosen_length", "rejected_length") >= N_ALIKE
 
 
 def match_pairs(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
@@ -57,8 +81,9 @@ def match_pairs(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
 
     `a` and `b` are those of `pair_keys`. `is_crossed` is true where what is chosen in A is rejected in B. In this order:
 
-    1. the same prompt and responses, first those with the same label: `same texts`;
-    2. the same two responses, first with the same label: `prompt edited`;
+    1. the same prompt and responses, first with the same label, then with the same side preferred: `same texts`;
+    2. the same two responses, first with the same side preferred: `prompt edited`. As many prompts are answered by Yes and No,
+       the prompts must begin or end alike, or the responses be long, and no other prompt of either version fit as well;
     3. the same prompt and one of the two responses: `response edited`, first where the other two begin or end alike, and where
        the equal one is on the same side. Many data sets have several pairs of one response, so this says less than 2.
 
@@ -83,12 +108,13 @@ def _numbered(table: pl.DataFrame, keys: list[str], order: list[str]) -> pl.Data
     return table.sort(*order, "content", "row").with_columns(nth=pl.int_range(pl.len()).over(keys))
 
 
-def _matched_by(keys: list[str], order: list[str]) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
-    """A step that matches pairs of equal keys: the nth of A with the nth of B."""
+def _matched_by(keys: list[str], order: list[str], among: str = "") -> Step:
+    """A step that matches pairs of equal keys: the nth of A with the nth of B; `among` names a column that must be true."""
 
     def step(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
         needed = list(dict.fromkeys(["row", "chosen_key", "content", *keys, *order]))
-        sides = [_numbered(side.select(needed), keys, order) for side in (a, b)]
+        fitting = [side.filter(among) if among else side for side in (a, b)]
+        sides = [_numbered(side.select(needed), keys, order) for side in fitting]
         matched = sides[0].join(sides[1], on=[*keys, "nth"], suffix="_b", nulls_equal=True)
         is_crossed = pl.lit(False) if "chosen_key" in keys else pl.col("chosen_key") != pl.col("chosen_key_b")
         return matched.select(row_a="row", row_b="row_b", is_crossed=is_crossed)
@@ -96,7 +122,7 @@ def _matched_by(keys: list[str], order: list[str]) -> Callable[[pl.DataFrame, pl
     return step
 
 
-def _matched_by_response(is_crossed: bool, alike: str) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]:
+def _matched_by_response(is_crossed: bool, alike: str) -> Step:
     """A step that matches pairs with the same prompt and one equal response, on the same side or (crossed) on the other.
 
     The other two responses are `alike` in their "opening" or "ending", or in nothing (""). A pair has two responses and can so
@@ -153,11 +179,15 @@ def _mutual_best(candidates: pl.DataFrame) -> pl.DataFrame:
     return candidates.filter(pl.all_horizontal(is_best)).drop("rank")
 
 
-STEPS = (
+STEPS: tuple[tuple[str, Step], ...] = (
     (SAME, _matched_by(["prompt_key", "chosen_key", "rejected_key", "label_strength"], [])),
-    (SAME, _matched_by(["prompt_key", "first_key", "second_key"], ["lean"])),
-    (PROMPT, _matched_by(["chosen_key", "rejected_key"], ["prompt_length", "lean"])),
-    (PROMPT, _matched_by(["first_key", "second_key"], ["prompt_length", "lean"])),
+    (SAME, _matched_by(["prompt_key", *RESPONSES, "direction"], ["lean"])),
+    (SAME, _matched_by(["prompt_key", *RESPONSES], ["lean"])),
+    *(
+        (PROMPT, _matched_by([*keys, *direction], ["prompt_length", "lean"], among=f"is_known_by_{name}"))
+        for name, keys in EDITED_PROMPT.items()
+        for direction in (["direction"], [])
+    ),
     *(
         (RESPONSE, _matched_by_response(is_crossed, alike))
         for alike in ("opening", "ending", "")

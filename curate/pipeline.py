@@ -612,13 +612,18 @@ def compare(
     return compare_policies(pairs, run.read("checks"), strengths, loaded, worth if retraining else None, progress)
 
 
-def diff(a: Run, b: Run) -> "Diff":
+def diff(a: Run, b: Run, progress: Progress = no_progress) -> "Diff":
     """What changed from run `a` to run `b`, two versions of a dataset or two audits of one; nothing is written."""
     from curate.diff import diff as diff_sides
     from curate.diff_side import names_of, read_side
 
-    name_a, name_b = names_of(a, b)
-    return diff_sides(read_side(a, name_a), read_side(b, name_b))
+    sides = []
+    for run, name in zip((a, b), names_of(a, b), strict=True):
+        sides.append(read_side(run, name))
+        progress("compare runs", len(sides), 3)
+    found = diff_sides(*sides)
+    progress("compare runs", 3, 3)
+    return found
 
 
 def diff_page(found: "Diff", a: Run, b: Run, to: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ from curate.errors import CurateError, unknown_choice
 from curate.pairs import is_tie
 from curate.sql import evaluate_sql
 
-ACTIONS = ("keep", "flip", "drop", "smooth")
+ACTIONS = ("keep", "smooth", "flip", "drop")  # from what does least to a label to what does most
 NEEDED = ("label_prob", "verified")
 MOST_HELP = 300  # characters
 MARGINS = ("none", "scaled", "raw")

@@ -1,7 +1,6 @@
 """What changed between two runs as one HTML file that opens offline: made like the report, and as safe against its data."""
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from curate.diff_words import judge_words, setting_text
 from curate.run import Run, whole_file
 from reports import numbers
 from reports.diff_pairs import changed_pairs
-from reports.marks import Chart, axis, layout, legend
+from reports.marks import DOTTED, Chart, axis, layout, legend
 from reports.numbers import count, counted, percent
-from reports.page import content_policy, json_in_script
+from reports.page import rendered
+from reports.strength_charts import reach
 
 N_POINTS = 2000  # more points than this say nothing new and make the page slow
-SHOWN_SHARE = 0.995  # the farthest points would make the frame so wide that nothing can be seen in it
-LONG_TEXT = 350  # characters; a row with a longer text begins folded
 MOST_SOURCES = 50
 GROUPS = {"same pair and label": "@easy", "texts edited": "@doubt", "label swapped": "@accent"}
 
@@ -58,15 +56,14 @@ def strength_chart(facts: Facts) -> Chart | None:
     if not strength or strength["n_equal"] == strength["n_pairs"]:
         return None
     values = [abs(value) for points in sample["points"].values() for side in ("a", "b") for value in points[side]]
-    widest = 1.05 * float(np.quantile(values, SHOWN_SHARE))
+    widest = reach(values)
     frame = {"range": [-widest, widest]}
     traces = [_dots(name, colour, sample["points"][name]) for name, colour in GROUPS.items()]
-    diagonal = {"type": "line", "layer": "below", "line": {"color": "@muted", "width": 1, "dash": "dot"}}
     ends = [(-widest, widest, -widest, widest), (0, 0, -widest, widest), (-widest, widest, 0, 0)]
     design = layout(
         xaxis=axis("strength in A (for A's label)", **frame),
         yaxis=axis("strength in B (for A's label)", **frame),
-        shapes=[{**diagonal, "x0": x0, "x1": x1, "y0": y0, "y1": y1} for x0, x1, y0, y1 in ends],
+        shapes=[{**DOTTED, "x0": x0, "x1": x1, "y0": y0, "y1": y1} for x0, x1, y0, y1 in ends],
         legend=legend(),
     )
     share = percent(strength["n_sign_changes"] / strength["n_pairs"])
@@ -95,34 +92,18 @@ def _dots(name: str, colour: str, points: Mapping[str, list[float]]) -> dict[str
 
 def page(facts: Facts) -> str:
     """The page of a diff's facts; equal facts give equal bytes."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    written = ("count", "counted", "percent", "decimal")
-    environment.filters |= {name: getattr(numbers, name) for name in written}
     chart = strength_chart(facts)
-    drawing = {chart.id: {"data": chart.figure["data"], "layout": chart.figure["layout"]}} if chart else {}
-    scripts = [get_plotlyjs(), _template("diff.js")]
-    return environment.from_string(_template("diff.html")).render(
+    return rendered(
+        "diff.html",
+        {chart.id: chart} if chart else {},
+        styles=("diff.css",),
         facts=facts,
-        chart=chart,
-        figures=Markup(json_in_script(drawing)),
-        scripts=[Markup(script) for script in scripts],
-        policy=Markup(content_policy(scripts)),
-        style=Markup(_template("report.css") + _template("diff.css")),
         tiles=tiles(facts),
         checks=[row for row in facts.get("checks", []) if is_check_changed(row)],
         sources=facts["data"].get("sources", [])[:MOST_SOURCES],
         judges={side: judge_words(facts["votes"][side] or {}) for side in ("a", "b")},
         setting_text=setting_text,
-        is_long=is_long,
     )
-
-
-def _template(name: str) -> str:
-    return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def tiles(facts: Facts) -> list[tuple[str, str, str]]:
@@ -144,8 +125,3 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
 def is_check_changed(row: Facts) -> bool:
     """True where a check finds other pairs, or another number of pairs, in the two runs."""
     return bool(row["n_new"] or row["n_gone"] or row["n_a"] != row["n_b"])
-
-
-def is_long(runs: list[Mapping[str, str]]) -> bool:
-    """True where a text takes so much room that its row begins folded."""
-    return sum(len(run["text"]) for run in runs) > LONG_TEXT

@@ -13,6 +13,7 @@ from curate.checks import SEVERITIES
 from curate.guarantee_words import guarantee_words
 from curate.intervals import agreement_with_label, cluster_bootstrap, length_lead
 from curate.pairs import is_tie
+from curate.policy import ACTIONS
 from curate.run import STAGES, Progress, Run, no_progress
 from reports import label_errors
 from reports.members import batch_warning, members
@@ -24,7 +25,6 @@ from reports.verdict import verdict
 
 FACTS_VERSION = 3
 
-ACTIONS = ("keep", "smooth", "flip", "drop")
 MOSTLY = 0.5
 
 NO_EVIDENCE = {  # by scoring: why the members' agreement with the labels says nothing

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +54,28 @@ def page(facts: Mapping[str, Any]) -> str:
 
     Equal facts give equal bytes.
     """
+    return rendered("report.html", charts(facts), scripts=("pairs.js",), facts=facts)
+
+
+def rendered(
+    template: str, drawn: Mapping[str, Chart], scripts: Sequence[str] = (), styles: Sequence[str] = (), **values: Any
+) -> str:
+    """A page with its charts and table of pairs; `scripts` and `styles` are files that only this page has, `values` its own."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    drawn = charts(facts)
-    plotly, scripts = get_plotlyjs(), [_template("charts.js"), _template("pairs.js")]
+    plotly, code = get_plotlyjs(), [_template(name) for name in ("charts.js", "table.js", *scripts)]
     return (
         environment()
-        .get_template("report.html")
+        .get_template(template)
         .render(
-            facts=facts,
             charts=drawn,
             figures=Markup(json_in_script({chart.id: _drawing(chart) for chart in drawn.values()})),
             plotly=Markup(plotly),
-            scripts=[Markup(script) for script in scripts],
-            policy=Markup(content_policy([plotly, *scripts])),
-            style=Markup(_template("report.css")),
+            scripts=[Markup(script) for script in code],
+            policy=Markup(content_policy([plotly, *code])),
+            style=Markup("".join(_template(name) for name in ("report.css", *styles))),
+            **values,
         )
     )
 
@@ -129,9 +135,8 @@ def content_policy(scripts: list[str]) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
-def is_long(messages: list[Mapping[str, Any]]) -> bool:
-    """True where one side of a suspicious pair takes so much room that it begins folded."""
-    texts = [message["content"] for message in messages]
+def is_long(texts: Iterable[str]) -> bool:
+    """True where one of the texts takes so much room that it begins folded."""
     return any(len(text) > LONG_TEXT or text.count("\n") > LONG_LINES for text in texts)
 
 

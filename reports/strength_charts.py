@@ -1,5 +1,6 @@
 """How the strengths lie, as figures: a histogram of the mean, for all pairs or a part of them, and mean against spread."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from reports.marks import Chart, Choice, Facts, axis, layout, legend, line, short
@@ -116,9 +117,17 @@ def spread(facts: Facts) -> Chart | None:
 
 def frame(sample: Facts) -> tuple[float, float]:
     """The largest |mean| and the largest spread that a frame needs to show nearly all points, with some room."""
-    means = sorted(abs(mean) for points in sample["points"].values() for mean in points["mean"])
-    spreads = sorted(std for points in sample["points"].values() for std in points["std"])
-    if not means:
-        return 1.0, 1.0
-    last = int(SHOWN_SHARE * (len(means) - 1))
-    return round(1.05 * max(means[last], 0.1), 3), round(1.05 * max(spreads[last], 0.1), 3)
+    points = sample["points"].values()
+    return reach([mean for kind in points for mean in kind["mean"]]), reach(
+        [std for kind in points for std in kind["std"]]
+    )
+
+
+def reach(values: Iterable[float]) -> float:
+    """How far from zero a frame must reach to show nearly all of these values, with some room; 1 where there are none.
+
+    >>> reach([-2.0, 1.0]), reach([])
+    (2.1, 1.0)
+    """
+    sizes = sorted(map(abs, values))
+    return round(1.05 * max(sizes[round(SHOWN_SHARE * (len(sizes) - 1))], 0.1), 3) if sizes else 1.0

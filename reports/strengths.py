@@ -7,17 +7,11 @@ import numpy as np
 import polars as pl
 
 from curate.calibration import affordable_flips
+from curate.kinds import KINDS
 from curate.strength import known_label_prob
 
 Facts = dict[str, Any]
 
-KINDS = {  # from most to least doubtful
-    "wrong": "the members agree against the label",
-    "ambiguous": "the votes do not settle it",
-    "hard": "the members disagree widely",
-    "normal": "the votes are for the label",
-    "easy": "the votes are firmly for the label",
-}
 AFFORDABLE = 0.05  # of flips may be wrong
 N_BINS = 60  # even, so that zero lies on an edge
 N_POINTS = 4000  # more points than this say nothing new and make the page slow

@@ -83,10 +83,10 @@ def test_the_command_shows_policies_side_by_side(audited, command):
     code, out, _ = command("compare", audited.path, "--policies", "auto,secrets2-flip,auto", "--retrain")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
-    assert lines[1] == ["policy", "keep", "flip", "drop", "smooth", "wrong", "among", "kept", "wrong", "flips"]
+    assert lines[1] == ["policy", "keep", "smooth", "flip", "drop", "wrong", "among", "kept", "wrong", "flips"]
     assert [line[0] for line in lines[2:4]] == ["auto", "secrets2-flip"]
     flipped = audited.compare(["secrets2-flip"])["policies"]["secrets2-flip"]["counts"]["flip"]
-    assert lines[3][3] == str(flipped)
+    assert lines[3][5] == str(flipped)
     assert "auto and secrets2-flip treat" in out
     assert "held-out pairs on" in out
     assert "95 % interval" in out

@@ -14,6 +14,7 @@ from curate import pipeline
 from curate.demo import TOPICS, sample
 from curate.diff import diff, spearman
 from curate.diff_side import COMPARED, Side, read_side
+from curate.diff_words import votes_words
 from curate.match import pair_keys
 from curate.run import Run, sha256_of, write_json
 from curate.terminal_diff import show_diff
@@ -53,8 +54,22 @@ def changes(found) -> dict[str, int]:
     return {name: n for name, n in found.facts["data"]["changes"].items() if n}
 
 
-A = [("q1", "a", "b"), ("q2", "a", "b"), ("q3", "a", "b"), ("q4", "c", "d"), ("q5", "a", "b"), ("q6", "a", "b")]
-B = [("q6", "a", "b"), ("q1", "a", "b"), ("q2", "b", "a"), ("q3", "a", "mended"), ("q4?", "c", "d"), ("new", "e", "f")]
+A = [
+    ("q1", "a", "b"),
+    ("q2", "a", "b"),
+    ("q3", "a", "b"),
+    ("q4", "a response of some length", "d"),
+    ("q5", "a", "b"),
+    ("q6", "a", "b"),
+]
+B = [
+    ("q6", "a", "b"),
+    ("q1", "a", "b"),
+    ("q2", "b", "a"),
+    ("q3", "a", "mended"),
+    ("q4?", "a response of some length", "d"),
+    ("new", "e", "f"),
+]
 
 
 @pytest.fixture
@@ -191,8 +206,8 @@ def test_a_swapped_label_turns_the_strength_of_b(audited):
 
 def test_transitions_have_a_in_rows_and_b_in_columns(audited):
     actions = audited.facts["actions"]
-    assert actions["names"] == ["keep", "flip", "drop", "smooth"]
-    assert actions["counts"] == [[2, 0, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert actions["names"] == ["keep", "smooth", "flip", "drop"]
+    assert actions["counts"] == [[2, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
     assert (actions["n_pairs"], actions["n_changed"]) == (4, 2)
     kinds = audited.facts["kinds"]
     assert sum(map(sum, kinds["counts"])) == 4 and kinds["n_changed"] == 2
@@ -211,6 +226,40 @@ def test_the_votes_of_both_are_compared_on_the_same_pairs(audited):
     assert votes["difference"]["value"] == pytest.approx(-1 / 3)  # q3 of q1, q3, q4
     assert votes["difference"]["n_pairs"] == 3
     assert audited.facts["settings"] == [{"stage": "vote", "option": "seed", "a": None, "b": 1}]
+
+
+def test_another_label_prob_of_the_same_votes_is_a_change_and_is_said(make_pairs):
+    pairs = make_pairs(*A[:3])
+    a = side_of(pairs, strength=strengths([1.0, -2.0, 0.5], [0.9, 0.4, 0.6]))
+    b = side_of(pairs, strength=strengths([1.0, -2.0, 0.5], [0.9, 0.7, 0.7]))
+    facts = diff(a, b).facts
+    assert facts["is_changed"] == {"data": False, "audits": True, "settings": False}
+    assert facts["headline"] == "The data is the same; the audits are not."
+    assert facts["sentences"][1:3] == [
+        "The votes on the 3 pairs in both are the same.",
+        "Of 3 labels that are the same in both, 2 have another label_prob: 0 became more likely wrong than right, "
+        "1 more likely right than wrong.",
+    ]
+
+
+def test_a_label_prob_that_only_one_audit_knows_is_a_change(make_pairs):
+    pairs = make_pairs(*A[:2])
+    sides = [side_of(pairs, strength=strengths([1.0, 2.0], label_prob)) for label_prob in (None, [0.8, 0.9])]
+    assert diff(*sides).facts["is_changed"]["audits"]
+
+
+@pytest.mark.parametrize(
+    ("n_groups", "low", "said"),
+    [
+        (20, 1.0, "+1.0 to +9.0)."),
+        (20, -1.0, ", so no clear difference."),
+        (1, 1.0, ", 1 prompt only, so the interval is too"),
+    ],
+)
+def test_an_interval_of_few_prompts_is_said_to_be_too_narrow(n_groups, low, said):
+    difference = {"value": 0.05, "low": low / 100, "high": 0.09, "n_pairs": 40, "n_groups": n_groups}
+    (sentence,) = votes_words(difference)
+    assert said in sentence and ("too narrow" in sentence) == (n_groups < 20)
 
 
 def test_votes_that_had_seen_the_labels_have_no_accuracy(make_pairs):
@@ -389,6 +438,13 @@ def test_the_changed_pairs_can_be_read_back(versions, command, tmp_path, kind):
     rows = pl.read_parquet(path) if kind == ".parquet" else pl.read_ndjson(path)
     assert len(rows) == json.loads(out)["n_changed_pairs"]
     assert rows["change"].str.len_chars().min() > 0
+
+
+def test_the_steps_of_a_comparison_are_told(tmp_path):
+    runs = [fake_run(tmp_path / name, stages=("load",)) for name in ("x", "y")]
+    told = []
+    pipeline.diff(*runs, progress=lambda *step: told.append(step))
+    assert told == [("compare runs", n, 3) for n in (1, 2, 3)]
 
 
 def test_a_csv_holds_no_formula(make_pairs, command, tmp_path, monkeypatch):

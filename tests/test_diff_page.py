@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from browsing import own_text, texts
+from browsing import FAINT, own_text, texts, wait_for_charts
 from fake_run import HOSTILE, fake_pairs, fake_run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,8 +147,15 @@ def test_facts_without_a_chart_have_a_page(runs):
 
 @pytest.fixture
 def opened(browser, file):
+    look(browser, "light")
     browser.get(file.as_uri())
+    wait_for_charts(browser)
     return browser
+
+
+def look(browser, scheme, media=""):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
 
 def test_the_page_renders_without_a_console_message(opened):
@@ -175,6 +182,46 @@ def test_the_table_searches_and_sorts(opened):
     button = opened.find_element("css selector", "#pairs th[data-key=rank] button")
     opened.execute_script("arguments[0].click()", button)
     assert texts(opened, "#pairs tbody tr:not([hidden]) th[scope=row]") == ["3", "2", "1"]
+
+
+def test_what_was_not_computed_sorts_last_both_ways(opened):
+    button = opened.find_element("css selector", "#pairs th[data-key=shift] button")
+    shifts = (
+        "arguments[0].click(); return [...document.querySelectorAll('#pairs tbody tr')].map((e) => e.dataset.shift)"
+    )
+    assert [opened.execute_script(shifts, button) for _ in range(2)] == [["0.0", "0.0", ""]] * 2
+
+
+@pytest.mark.parametrize("text", ["word " * 100, "line\n" * 10])
+def test_long_rows_unfold(browser, make_pairs, tmp_path, text):
+    a = second_version(tmp_path / "a", make_pairs((text, "a", "b"), ("q", "a", "b")))
+    b = second_version(tmp_path / "b", make_pairs((text, "b", "a"), ("q", "b", "a")))
+    for run in (a, b):
+        run.update(stages={"load": run.manifest["stages"]["load"]})
+    write_diff_page(a.diff(b), a, b, tmp_path / "diff.html")
+    browser.get((tmp_path / "diff.html").as_uri())
+    (button,) = browser.find_elements("css selector", "#pairs tr.folded button[data-unfold]")
+    browser.execute_script("arguments[0].click()", button)
+    assert (button.get_attribute("aria-expanded"), button.text) == ("true", "Show less")
+    assert browser.find_elements("css selector", "#pairs tr.folded") == []
+
+
+def test_colours_follow_the_screen_and_the_printer(opened):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    ink = "return getComputedStyle(document.querySelector('.plot .xtitle')).fill === arguments[0]"
+    light, dark = "rgb(28, 35, 48)", "rgb(233, 231, 226)"
+    for scheme, media, colour in (("light", "", light), ("dark", "", dark), ("dark", "print", light)):
+        look(opened, scheme, media)
+        WebDriverWait(opened, 30, poll_frequency=0.05).until(lambda page, drawn=colour: page.execute_script(ink, drawn))
+    assert not opened.find_element("id", "search").is_displayed()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(opened, scheme):
+    look(opened, scheme)
+    opened.execute_script("document.getElementById('more-pairs').hidden = false")
+    assert opened.execute_script(FAINT) == []
 
 
 def test_a_phone_scrolls_one_way_only(opened):

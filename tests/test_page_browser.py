@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import texts
+from browsing import FAINT, texts, wait_for_charts
 from fake_run import (
     HOSTILE,
     HOSTILE_ANNOTATOR,
@@ -64,13 +64,6 @@ def visit(browser: Any, folder: Path) -> None:
     """Open the report of a run and wait until its charts stand."""
     browser.get((folder / "report.html").as_uri())
     wait_for_charts(browser)
-
-
-def wait_for_charts(browser: Any) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    drawn = "return document.documentElement.dataset.charts === 'drawn'"
-    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda each: each.execute_script(drawn))
 
 
 def test_plots_render_without_a_console_message(opened: Any) -> None:
@@ -174,33 +167,6 @@ def is_open(browser: Any) -> bool:
 
 
 ESCAPE, LEFT, RIGHT = "\ue00c", "\ue012", "\ue014"
-
-# Elements with text of their own whose contrast with the nearest background is below 4.5 (3 where the text is large).
-FAINT = """
-const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const over = (top, below) => {
-  const alpha = top[3] ?? 1;
-  return [0, 1, 2].map((i) => alpha * top[i] + (1 - alpha) * below[i]);
-};
-const luminance = (rgb) => {
-  const [r, g, b] = rgb.map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const ground = (element) => {
-  if (!element) return channels(getComputedStyle(document.body).backgroundColor);
-  const own = channels(getComputedStyle(element).backgroundColor);
-  return (own[3] ?? 1) === 1 ? own : over(own, ground(element.parentElement));
-};
-const modal = document.querySelector("dialog[open]");
-return [...(modal || document.body).querySelectorAll("*")].filter((element) => {
-  if (element.closest("[hidden], .spoken, .skip, :disabled, script, style, .plot") || !element.checkVisibility()) return false;
-  if (![...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) return false;
-  const style = getComputedStyle(element), back = ground(element);
-  const lights = [luminance(over(channels(style.color), back)), luminance(back)].sort((a, b) => b - a);
-  const isLarge = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.6 && style.fontWeight >= 700);
-  return (lights[0] + 0.05) / (lights[1] + 0.05) < (isLarge ? 3 : 4.5);
-}).map((element) => `${element.tagName}.${element.className}: ${element.textContent.trim().slice(0, 40)}`);
-"""
 
 
 def test_the_table_filters_by_what_found_a_pair(opened: Any) -> None:

@@ -148,7 +148,7 @@ def test_a_bad_condition_names_the_rule_and_reads_no_file(condition, message):
         ({"rules": []}, "mine.yaml: no rule and no margin, so it would change nothing; add a rule, or margin: scaled"),
         ({"rules": [], "margin": "huge"}, "unknown margin in mine.yaml 'huge': choose one of none, scaled, raw"),
         ({"rules": [{"where": "true"}]}, "mine.yaml, rule 1: a rule has exactly the keys where, do, reason"),
-        ({"rules": [{"where": "true", "do": "filter", "reason": ""}]}, "choose one of keep, flip, drop, smooth"),
+        ({"rules": [{"where": "true", "do": "filter", "reason": ""}]}, "choose one of keep, smooth, flip, drop"),
     ],
 )
 def test_a_bad_policy_file_is_refused(entry, message):

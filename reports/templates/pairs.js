@@ -1,62 +1,13 @@
 "use strict";
 (() => {
-  // The table of pairs: search, filter, sort, unfold, and a pair side by side. Texts are only moved as nodes, never read as HTML.
-  const table = document.getElementById("pairs");
-  if (!table) return;
+  // A pair of the table side by side, and the links to those that a check found. Texts are only moved as nodes, never read as HTML.
+  if (!pairTable) return;
   const get = (id) => document.getElementById(id);
-  const body = table.tBodies[0];
-  const rows = Array.from(body.rows);
-  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+  const [search, foundBy] = [get("search"), get("found-by")];
 
-  const [search, foundBy, more] = [get("search"), get("found-by"), get("more-pairs")];
-  const step = 20;
-  let found = rows;
-  let most = step;
-
-  function show() {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const isFound = (row) => !foundBy.value || row.dataset.found.split(" ").includes(foundBy.value);
-    found = rows.filter((row) => isFound(row) && words.every((word) => texts.get(row).includes(word)));
-    const shown = new Set(found.slice(0, most));
-    for (const row of rows) row.hidden = !shown.has(row);
-    more.hidden = shown.size === found.length;
-    get("matches").textContent = `${shown.size} of ${found.length} pairs shown`;
-  }
-
-  function restart() {
-    most = step;
-    show();
-  }
-
-  function compared(a, b) {
-    const difference = Number(a) - Number(b);
-    return Number.isNaN(difference) ? Number(a > b) - Number(a < b) : difference;
-  }
-
-  function sort(header) {
-    const down = header.getAttribute("aria-sort") === "ascending";
-    for (const other of table.querySelectorAll("th[aria-sort]")) other.setAttribute("aria-sort", "none");
-    header.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = header.dataset.key;
-    rows.sort((a, b) => {
-      const [first, second] = [a.dataset[key], b.dataset[key]];
-      const missing = Number(first === "") - Number(second === ""); // what was not computed comes last, both ways
-      return missing || (down ? -1 : 1) * compared(first, second) || a.dataset.rank - b.dataset.rank;
-    });
-    body.append(...rows);
-    show();
-  }
-
-  function unfold(button) {
-    const row = button.closest("tr");
-    const folded = row.classList.toggle("folded");
-    button.setAttribute("aria-expanded", String(!folded));
-    button.dataset.shown ??= button.textContent;
-    button.textContent = folded ? button.dataset.shown : "Show less";
-  }
-
-  // Side by side: the dialog holds copies of what stands in the row.
+  // The dialog holds copies of what stands in the row.
   const dialog = get("pair");
+  let found = [];
   let place = 0;
 
   function copies(nodes) {
@@ -89,6 +40,7 @@
   }
 
   function open(row) {
+    found = pairTable.found();
     place = found.indexOf(row);
     fill(row);
     dialog.showModal();
@@ -114,28 +66,18 @@
     move(by);
   });
 
-  more.addEventListener("click", () => {
-    most += step;
-    show();
-  });
-  search.addEventListener("input", restart);
-  foundBy.addEventListener("change", restart);
-  table.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    if ("open" in button.dataset) open(button.closest("tr"));
-    else if ("unfold" in button.dataset) unfold(button);
-    else sort(button.closest("th"));
+  get("pairs").addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-open]");
+    if (button) open(button.closest("tr"));
   });
   for (const link of document.querySelectorAll("a[data-found-by]")) {
     link.addEventListener("click", (event) => {
       event.preventDefault(); // following it would take the focus away again
       search.value = "";
       foundBy.value = link.dataset.foundBy;
-      restart();
+      pairTable.restart();
       get("pairs-title").scrollIntoView();
       foundBy.focus({ preventScroll: true });
     });
   }
-  show();
 })();
