@@ -31,7 +31,7 @@ Report = Mapping[str, Any]
 def report(path: Path) -> Report:
     """What the checks find in a dataset."""
     print(f"checking {path.name}", file=sys.stderr)
-    return report_of(pipeline.check_data(path, checking=CheckOptions(pii=True)))
+    return report_of(pipeline.check_data(path, checking=CheckOptions(pii=True))[1])
 
 
 def row(cells: Iterable[object]) -> str:

@@ -47,14 +47,14 @@ def write_pairs(path: Path, n_pairs: int, seed: int = 0) -> None:
 
 def measure(path: Path, near: bool) -> dict[str, float]:
     """Seconds of reading and of everything else, and the peak memory in GiB, in this process."""
-    from curate import pipeline
-    from curate.formats import ReadOptions
+    from curate.formats import ReadOptions, read_all
     from curate.options import CheckOptions, FeatureOptions
+    from curate.pipeline.stages import _checked
 
     start, cpu = time.perf_counter(), time.process_time()
-    pairs = pipeline._all_pairs(path, ReadOptions())
+    pairs = read_all(path, ReadOptions()).pairs
     read = time.perf_counter()
-    facts = pipeline._checked(pairs, FeatureOptions(), CheckOptions(near=near), lambda *_: None)[1]
+    facts = _checked(pairs, FeatureOptions(), CheckOptions(near=near), lambda *_: None)[1]
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     n_near = facts["counts"].get("near_duplicate_pair", 0)

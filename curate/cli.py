@@ -1,5 +1,5 @@
-"""The commands: each one stage or use of pipeline.py. Results go to stdout, progress to stderr; exit codes: 0 done, 2 you
-can fix this, 1 our bug, 130 interrupted (the same command resumes).
+"""The commands: each one stage or use of curate.pipeline. Results go to stdout, progress to stderr; exit codes: 0 done,
+2 you can fix this, 1 our bug, 130 interrupted (the same command resumes).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from curate import pipeline
 from curate.card import remarks
 from curate.command import Answer, command
 from curate.errors import CurateError
-from curate.export import ExportOptions
+from curate.export import ExportOptions, read_provenance
 from curate.formats import LoadOptions, ReadOptions
 from curate.guarantee_words import guarantee_words
 from curate.options import (
@@ -132,7 +132,7 @@ def check(
         run = pipeline.check(Run.open(data), features, progress, checking)
         table, facts = run.read("checks"), run.stage("check")["facts"]
     else:
-        table, facts = pipeline.checked_data(data, reading, features, checking, progress)
+        table, facts = pipeline.check_data(data, reading, features, checking, progress)
     if to:
         write_table(findings(table), to)
     found = report_of(facts)
@@ -168,9 +168,14 @@ def sample(
 
 
 @command(app, STAGES)
-def strength(run: RunArgument, calibrating: StrengthOptions, overwrite: Overwrite = False) -> Answer:  # noqa: ARG001
+def strength(
+    run: RunArgument,
+    calibrating: StrengthOptions,
+    progress: Progress,
+    overwrite: Overwrite = False,  # noqa: ARG001
+) -> Answer:
     """Turn votes into strength, the chance that each label is right, and kinds."""
-    facts = pipeline.strength(Run.open(run), calibrating).stage("strength")["facts"]
+    facts = pipeline.strength(Run.open(run), calibrating, progress).stage("strength")["facts"]
 
     def show() -> None:
         show_warnings(facts)
@@ -180,9 +185,14 @@ def strength(run: RunArgument, calibrating: StrengthOptions, overwrite: Overwrit
 
 
 @command(app, STAGES)
-def decide(run: RunArgument, deciding: DecideOptions, overwrite: Overwrite = False) -> Answer:  # noqa: ARG001
+def decide(
+    run: RunArgument,
+    deciding: DecideOptions,
+    progress: Progress,
+    overwrite: Overwrite = False,  # noqa: ARG001
+) -> Answer:
     """Decide per pair: keep, flip, drop or smooth, by a policy of rules."""
-    decided = pipeline.decide(Run.open(run), deciding)
+    decided = pipeline.decide(Run.open(run), deciding, progress)
     facts = decided.stage("decide")["facts"]
 
     def show() -> None:
@@ -228,7 +238,7 @@ def export(
     if private and not push:
         raise CurateError("--private: says how --push makes the dataset; add --push ORG/NAME, or leave it out")
     counts = pipeline.export(Run.open(run), to, exporting, overwrite, progress)
-    said = remarks(pipeline.read_provenance(to))
+    said = remarks(read_provenance(to))
     address = pipeline.push(to, push, private=private, overwrite=overwrite) if push else None
 
     def show() -> None:

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
-from curate import pipeline
 from curate.answer import json_rows
 from curate.errors import CurateError
+from curate.options import options_from
 from curate.run import Progress
 from curate.terminal import printable, progress_bars
 
@@ -101,7 +101,7 @@ def _is_default(context: typer.Context, name: str) -> bool:
 def _instance(cls: Any, typed: Mapping[str, Any]) -> Any:
     """The options dataclass of what was typed; the rest is its own defaults, or what a preset says."""
     names = {entry.name for entry in dataclasses.fields(cls)}
-    return pipeline.options_from({key: value for key, value in typed.items() if key in names}, cls)[0]
+    return options_from({key: value for key, value in typed.items() if key in names}, cls)[0]
 
 
 def _print(answer: Answer, as_json: bool, quiet: bool) -> None:

@@ -3,6 +3,8 @@
 Every input pair is accounted for: kept + flipped + smoothed + dropped + not carried = read, asserted on write.
 """
 
+import json
+import os
 import re
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -220,3 +222,9 @@ def _write_shards(table: pl.DataFrame, folder: Path, kind: str, progress: Progre
         files[path.relative_to(folder).as_posix()] = {"rows": len(shard), "sha256": sha256_of(path)}
         progress("export", i * PAIRS_PER_SHARD + len(shard), len(table))
     return files
+
+
+def read_provenance(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What provenance.json says of an export."""
+    found: dict[str, Any] = json.loads((Path(folder) / "provenance.json").read_text(encoding="utf-8"))
+    return found

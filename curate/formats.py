@@ -4,11 +4,13 @@ The format is the first of `recognise.FORMATS` that fits the first rows; it read
 an error that names it. What a pair does not carry whole goes to `extra`.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import Any
 
 import orjson
 import polars as pl
@@ -18,7 +20,7 @@ from curate.errors import CurateError, unknown_choice
 from curate.files import PlacedRow
 from curate.given_votes import n_score_lists
 from curate.messages import message_column
-from curate.pairs import PAIR_SCHEMA, heldout_groups, prompt_group
+from curate.pairs import PAIR_SCHEMA, heldout_groups, is_tie, prompt_group
 from curate.ranked import PAIRS, GivenResponses, chosen_places, ranked_pairs
 from curate.recognise import FORMATS, columns_of, explain, recognise
 from curate.rows import GivenRow, column_mapping, given_rows, placed_error, placed_json, renamed
@@ -244,3 +246,34 @@ def pair_table(found: Sequence[tuple[str, GivenPair, str]], source: Source) -> p
         "extra": list(extras),
     }
     return pl.DataFrame(columns, schema=PAIR_SCHEMA)
+
+
+def read_all(data: "Data", reading: ReadOptions, progress: Progress = no_progress) -> Loaded:
+    """A dataset that is only judged, so that nothing of it is held out."""
+    return read_pairs(data, LoadOptions(**asdict(reading), heldout_share=0.0), progress)
+
+
+def load_facts(loaded: Loaded) -> dict[str, Any]:
+    """What run.json keeps of a dataset that was read."""
+    pairs = loaded.pairs
+    held = pairs.filter("is_heldout")
+    return {
+        "format": loaded.format,
+        "form": loaded.form,
+        "n_rows": loaded.n_rows,
+        "n_pairs": len(pairs),
+        "n_groups": pairs["group"].n_unique(),
+        "n_heldout_groups": held["group"].n_unique(),
+        "n_heldout_pairs": len(held),
+        "n_ties": int(pairs.select(is_tie()).to_series().sum()),
+        "n_graded": int(pairs["label_strength"].is_not_null().sum()),
+        "n_with_votes": int(pairs["votes"].list.len().fill_null(0).gt(0).sum()),
+        "notes": list(loaded.notes),
+        "n_score_lists": loaded.n_score_lists,
+    }
+
+
+def table_fingerprint(pairs: pl.DataFrame) -> str:
+    """Hash of the pairs of a table in memory."""
+    content = pairs.drop("is_heldout").write_ipc(None).getvalue()
+    return hashlib.sha256(content).hexdigest()[:16]

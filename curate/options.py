@@ -1,5 +1,6 @@
 """The options of the stages that need numpy or torch, here so that the command line can show them without loading either."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from math import inf
@@ -355,3 +356,16 @@ class ScoreOptions:
                 f"--weights {self.weights!r}: give {n_models} numbers above 0 between commas, one per model, MODEL first"
             )
         return weights
+
+
+def options_from(given: Mapping[str, Any], *classes: Any) -> list[Any]:
+    """One instance of each options class from flat keyword arguments; refuses a name that none of them has."""
+    fields = [set(cls.__dataclass_fields__) for cls in classes]
+    unknown = set(given) - set().union(*fields)
+    if unknown:
+        known = ", ".join(sorted(set().union(*fields)))
+        raise CurateError(f"unknown option {sorted(unknown)[0]!r}: choose from {known}")
+    return [
+        getattr(cls, "of", cls)(**{name: given[name] for name in names & set(given)})
+        for cls, names in zip(classes, fields, strict=True)
+    ]

@@ -257,8 +257,9 @@ class Run:
         """
         from curate import pipeline
         from curate.export import ExportOptions
+        from curate.options import options_from
 
-        (chosen,) = pipeline.options_from(options, ExportOptions)
+        (chosen,) = options_from(options, ExportOptions)
         counts = pipeline.export(self, to, chosen, overwrite=overwrite)
         if push:
             pipeline.push(to, push, private=private, overwrite=overwrite)
@@ -269,9 +270,9 @@ class Run:
     ) -> dict[str, Any]:
         """Retrain on the curated and on the raw split; `options` are the fields of RetrainOptions. Returns the comparison."""
         from curate import pipeline
-        from curate.options import RetrainOptions
+        from curate.options import RetrainOptions, options_from
 
-        (chosen,) = pipeline.options_from(options, RetrainOptions)
+        (chosen,) = options_from(options, RetrainOptions)
         return pipeline.retrain(self, to, chosen, test=test, overwrite=overwrite)
 
     def sql(self, statement: str) -> pl.DataFrame:
@@ -283,9 +284,9 @@ class Run:
     def compare(self, policies: Sequence[str], *, retrain: bool = False, **options: Any) -> dict[str, Any]:
         """What each policy would do, and with `retrain` is worth; `options` are the fields of RetrainOptions."""
         from curate import pipeline
-        from curate.options import RetrainOptions
+        from curate.options import RetrainOptions, options_from
 
-        (chosen,) = pipeline.options_from(options, RetrainOptions)
+        (chosen,) = options_from(options, RetrainOptions)
         return pipeline.compare(self, policies, chosen if retrain else None)
 
     def diff(self, other: "Run") -> "Diff":

@@ -13,7 +13,7 @@ import polars as pl
 
 from curate.errors import CurateError
 from curate.files import BATCH_ROWS, Meter, PlacedRow, batch_rows, file_rows, kind_of, source_name
-from curate.run import TOLD, Progress
+from curate.run import TOLD, Progress, key_of, sha256_of
 
 if TYPE_CHECKING:
     import datasets
@@ -201,3 +201,12 @@ def plain(value: Any) -> Any:
         value = value.item()
     is_missing = value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
     return None if is_missing else value
+
+
+def fingerprint_of(data: "Data", split: str) -> str | None:
+    """Hash of the names and bytes of the file, or of a folder's files of rows, that `data` names; None for anything else."""
+    if not isinstance(data, str | os.PathLike) or not Path(data).exists():
+        return None
+    path = Path(data)
+    files = [path] if path.is_file() else files_of_rows(path, split)
+    return key_of([[file.name, sha256_of(file)] for file in files])

@@ -299,7 +299,7 @@ def test_findings_in_real_data(data_folder, name, expected):
 
 
 def test_questions_of_one_real_set_are_found_in_another(data_folder):
-    facts = pipeline.check_data(
+    _, facts = pipeline.check_data(
         data_folder / "alpaca_bon_gpt4turbo.jsonl.gz",
         checking=CheckOptions(near=False, against=str(data_folder / "hh_rlhf_test.jsonl.gz")),
     )

@@ -7,7 +7,14 @@ import pytest
 from curate import pipeline
 from curate.card import remarks
 from curate.errors import CurateError
-from curate.export import ExportOptions, exported_columns, split_pairs, trl_reads_all, write_export
+from curate.export import (
+    ExportOptions,
+    exported_columns,
+    read_provenance,
+    split_pairs,
+    trl_reads_all,
+    write_export,
+)
 from curate.pairs import PAIR_SCHEMA
 from curate.run import Run, sha256_of, write_parquet
 from curate.writers import WRITERS
@@ -279,7 +286,7 @@ def test_only_exported_pairs_count_as_over_trls_limit(make_pairs, tmp_path):
     rows = [("Sky?", long, "Red."), ("Sea?", "Blue.", long), ("Sun?", short, "Red."), ("Moon?", "Grey.", "Red.")]
     run = decided_run(tmp_path / "run", make_pairs(*rows), ["drop", "flip", "keep", "keep"])
     pipeline.export(run, tmp_path / "out")
-    found = pipeline.read_provenance(tmp_path / "out")
+    found = read_provenance(tmp_path / "out")
     assert found["n_over_1024_tokens"] == 1
     assert remarks(found)[-1] == (
         "1 of the exported pairs are over 1,024 tokens (as minilm counts), TRL's default limit; TRL drops such pairs"

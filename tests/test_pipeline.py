@@ -16,6 +16,7 @@ import pytest
 import curate
 from curate import pipeline
 from curate.demo import TOPICS, found_against_planted, planted_words, sample
+from curate.export import read_provenance
 from curate.formats import LoadOptions
 from curate.options import DecideOptions
 from curate.pairs import text_of
@@ -149,7 +150,7 @@ def texts(run: Run) -> set[tuple[str, str]]:
 )
 def test_an_export_in_any_format_is_read_again(run, command, tmp_path, name, read_as):
     code, out, _ = command("export", run.path, "--to", tmp_path / "cleaned", "--format", name)
-    found = pipeline.read_provenance(tmp_path / "cleaned")
+    found = read_provenance(tmp_path / "cleaned")
     assert (code, found["counts"]["not carried"]) == (0, 0)
     assert ("has no soft label per pair (--format full has: label_prob)" in out) == (
         name != "full" and found["counts"]["smoothed"] > 0
@@ -174,7 +175,7 @@ def test_an_export_is_pushed_and_its_rows_counted(run, command, tmp_path, monkey
     )
     to = tmp_path / "cleaned"
     code, out, _ = command("export", run.path, "--to", to, "--push", "org/x", "--private")
-    rows = pipeline.read_provenance(to)["rows"]
+    rows = read_provenance(to)["rows"]
     assert (code, "on the Hub: https://hub/x" in out) == (0, True)
     run.export(to, push="org/x", overwrite=True)
     assert pushed == [

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from curate import pipeline, terminal
+from curate.formats import read_pairs
 from curate.options import CheckOptions
 
 
@@ -47,7 +48,7 @@ def test_every_long_stage_of_a_check_is_told_and_comes_to_its_end(tmp_path):
 def test_loading_shows_progress_on_stderr_only(command, tmp_path, clock, monkeypatch):
     data = tmp_path / "data.jsonl"
     data.write_text('{"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."}\n' * 5000, encoding="utf-8")
-    real = pipeline.read_pairs
+    real = read_pairs
 
     def slow(data, options, progress):
         def ticking(what, done, total):
@@ -56,7 +57,7 @@ def test_loading_shows_progress_on_stderr_only(command, tmp_path, clock, monkeyp
 
         return real(data, options, ticking)
 
-    monkeypatch.setattr(pipeline, "read_pairs", slow)
+    monkeypatch.setattr("curate.pipeline.stages.read_pairs", slow)
     code, out, err = command("load", data, "--out", tmp_path / "run")
     assert code == 0
     assert re.search(r"read kB: \d+ of 290, \d+/s, \d+:\d\d left", err)
