@@ -11,6 +11,7 @@ from curate import pipeline
 from curate.compare import effects
 from curate.demo import TOPICS, sample
 from curate.errors import CurateError
+from curate.options import RetrainOptions
 from curate.policy import decide as decide_pairs
 from curate.policy import load_policy
 from curate.run import Run, sha256_of
@@ -63,7 +64,7 @@ def test_with_retrain_raw_is_the_same_for_all_and_nothing_is_left(audited):
     before = hashes(audited)
     seen = []
     found = pipeline.compare(
-        audited, ["auto", "secrets2-margin"], pipeline.RetrainOptions(), lambda *step: seen.append(step[0])
+        audited, ["auto", "secrets2-margin"], RetrainOptions(), lambda *step: seen.append(step[0])
     )
     auto, margin = (found["policies"][name]["retrain"] for name in ("auto", "secrets2-margin"))
     assert auto["raw"] == margin["raw"]

@@ -311,7 +311,7 @@ BAD = {
     "no such column": (b'{"question": "p", "good": "a", "bad": "b"}\n', "--columns"),
     "not UTF-8": (b'{"prompt": "p", "chosen": "\xff", "rejected": "b"}\n', "UTF-8"),
     "lone surrogate": (b'{"prompt": "p", "chosen": "\\ud800", "rejected": "b"}\n', "surrogate"),
-    "one prompt": (b'{"prompt": "p", "chosen": "a", "rejected": "b"}\n', "--folds"),
+    "one prompt": (b'{"prompt": "p", "chosen": "a", "rejected": "b"}\n', "aside: 1, and policy auto needs 50"),
     "only ties": (b'{"prompt": "p", "response_a": "a", "response_b": "b", "label": 0.5}\n' * 30, "label"),
 }
 
@@ -530,6 +530,6 @@ def test_too_few_labels_are_refused_before_the_long_stages(command, tmp_path):
     data = tmp_path / "few.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     code, out, err = command("audit", data, "--out", tmp_path / "run")
-    assert (code, out) == (2, "") and "49 pairs with a label to learn from (ties and held-out prompts aside)" in err
+    assert (code, out) == (2, "") and "labels to learn from, ties and held-out prompts aside: 49, and" in err
     assert "policy auto needs 50" in err and "curate check DATA" in err
     assert not (tmp_path / "run" / "votes").exists()

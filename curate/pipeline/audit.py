@@ -74,7 +74,7 @@ def _refuse_too_few(run: Run, deciding: DecideOptions) -> None:
     n_labels = len(run.scan("pairs").filter(~is_tie() & ~pl.col("is_heldout")).select("pair_id").collect())
     if n_labels < FEWEST_CLEAR:
         raise CurateError(
-            f"{run.path}: {n_labels} pairs with a label to learn from (ties and held-out prompts aside), and policy "
+            f"{run.path}: labels to learn from, ties and held-out prompts aside: {n_labels}, and policy "
             f"{deciding.chosen.name} needs {FEWEST_CLEAR}; give more data or --heldout-share 0, choose --policy "
             "secrets2-margin, or run the checks alone: curate check DATA"
         )
