@@ -63,9 +63,7 @@ def test_each_policy_is_counted_as_decide_would_and_the_run_is_untouched(audited
 def test_with_retrain_raw_is_the_same_for_all_and_nothing_is_left(audited):
     before = hashes(audited)
     seen = []
-    found = pipeline.compare(
-        audited, ["auto", "secrets2-margin"], RetrainOptions(), lambda *step: seen.append(step[0])
-    )
+    found = pipeline.compare(audited, ["auto", "secrets2-margin"], RetrainOptions(), lambda *step: seen.append(step[0]))
     auto, margin = (found["policies"][name]["retrain"] for name in ("auto", "secrets2-margin"))
     assert auto["raw"] == margin["raw"]
     assert auto["curated"]["nll"] != margin["curated"]["nll"]
