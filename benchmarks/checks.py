@@ -54,7 +54,7 @@ def measure(path: Path, near: bool) -> dict[str, float]:
     start, cpu = time.perf_counter(), time.process_time()
     pairs = read_all(path, ReadOptions()).pairs
     read = time.perf_counter()
-    facts = _checked(pairs, FeatureOptions(), CheckOptions(near=near), lambda *_: None)[1]
+    facts = _checked(pairs, None, FeatureOptions(), CheckOptions(near=near), lambda *_: None)[1]
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     n_near = facts["counts"].get("near_duplicate_pair", 0)

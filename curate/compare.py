@@ -50,7 +50,7 @@ def effects(action: pl.Series, label_prob: pl.Series) -> dict[str, Any]:
 
     >>> found = effects(pl.Series(["keep", "keep", "flip", "drop"]), pl.Series([0.9, 0.8, 0.25, 0.1]))
     >>> found["counts"], round(found["wrong_kept"], 3), found["wrong_flip_share"]
-    ({'keep': 2, 'flip': 1, 'drop': 1, 'smooth': 0}, 0.3, 0.25)
+    ({'keep': 2, 'smooth': 0, 'flip': 1, 'drop': 1}, 0.3, 0.25)
     """
     counts = {name: int((action == name).sum()) for name in ACTIONS}
     kept = label_prob.filter(action == "keep").drop_nulls().to_numpy()
