@@ -12,7 +12,7 @@ import typer
 
 from curate import pipeline
 from curate.card import remarks
-from curate.command import Answer, command
+from curate.command import Answer, command, user_errors
 from curate.errors import CurateError
 from curate.export import ExportOptions, read_provenance
 from curate.formats import LoadOptions, ReadOptions
@@ -420,5 +420,6 @@ def about(
 
 
 def main() -> None:
-    """The console command `curate`."""
-    app()
+    """The console command `curate`; Ctrl-C before or after a command's own work is told like one within it."""
+    with user_errors():
+        app()
